@@ -1,0 +1,69 @@
+"""obspool: a process pool that you can see into and steer while it works.
+
+`from obspool import Pool` is all a program changes; `Pool` is a `multiprocessing.pool.Pool`. Names
+are loaded on first use (PEP 562), so that a worker, which imports `obspool.worker` only, pays for
+nothing else at every recycle.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from obspool._version import __version__
+
+if TYPE_CHECKING:
+    from obspool.errors import (
+        ControlError,
+        ForkedPoolError,
+        MetricsServerError,
+        ObspoolError,
+        PoolBrokenError,
+        PoolTerminatedError,
+        SegmentError,
+        WorkerLostError,
+    )
+    from obspool.pool import Pool, ThreadPool
+    from obspool.results import AsyncResult, IMapIterator, MapResult
+    from obspool.telemetry.snapshot import Snapshot
+
+__all__ = [
+    "AsyncResult",
+    "ControlError",
+    "ForkedPoolError",
+    "IMapIterator",
+    "MapResult",
+    "MetricsServerError",
+    "ObspoolError",
+    "Pool",
+    "PoolBrokenError",
+    "PoolTerminatedError",
+    "SegmentError",
+    "Snapshot",
+    "ThreadPool",
+    "WorkerLostError",
+    "__version__",
+]
+
+_HOMES = {
+    "Pool": "obspool.pool",
+    "ThreadPool": "obspool.pool",
+    "AsyncResult": "obspool.results",
+    "IMapIterator": "obspool.results",
+    "MapResult": "obspool.results",
+    "Snapshot": "obspool.telemetry.snapshot",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module 'obspool' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "obspool.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,48 @@
+"""The tree of errors; each also derives from the stdlib's type that users catch today.
+
+    ObspoolError
+    ├── WorkerLostError   (RuntimeError)   a worker died with the item begun
+    ├── PoolBrokenError   (RuntimeError)   the pool can't run work any more
+    ├── PoolTerminatedError (RuntimeError) the pool was terminated before the result was there
+    ├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
+    ├── MetricsServerError (OSError)       /metrics can't be served at this address
+    ├── SegmentError      (ValueError)     a file that isn't a segment this version can read
+    └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
+"""
+
+from __future__ import annotations
+
+
+class ObspoolError(Exception):
+    """The base of all errors of obspool's own."""
+
+
+class WorkerLostError(ObspoolError, RuntimeError):
+    """A worker died, and with it items that had begun there.
+
+    The stdlib's Pool never tells: the job waits for ever (cpython gh-66587).
+    """
+
+
+class PoolBrokenError(ObspoolError, RuntimeError):
+    """The pool can't run work any more, for the reason given as its cause."""
+
+
+class PoolTerminatedError(ObspoolError, RuntimeError):
+    """The pool was terminated before this result was there (in the stdlib: a wait for ever)."""
+
+
+class ForkedPoolError(ObspoolError, RuntimeError):
+    """A pool was used in a forked child; only the process that made it can."""
+
+
+class MetricsServerError(ObspoolError, OSError):
+    """/metrics can't be served at the address that was asked for."""
+
+
+class SegmentError(ObspoolError, ValueError):
+    """A file that isn't a segment which this version can read; the message says why."""
+
+
+class ControlError(ObspoolError, RuntimeError):
+    """A pool did not do what it was asked to over its control socket; the message says why."""

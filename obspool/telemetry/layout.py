@@ -1,0 +1,225 @@
+"""The layout of a segment: which fields there are, and at which word each one lives.
+
+A segment is an array of little-endian 8-byte words. Its header describes the layout in JSON, so
+that a reader of another version finds every field it knows by name and ignores the others:
+
+    +--------+------+---------------------------+--------+--------+-----------------------+
+    | header | pool | functions | jobs | events | slot 0 | slot 1 | ...                   |
+    +--------+------+---------------------------+--------+--------+-----------------------+
+                                                  |
+                                                  +-- bank 0 | bank 1   (generation's parity)
+                                                       |
+                                                       +-- parent's fields | worker's fields
+
+Each field has one writer, and each bank has two blocks, so that the parent and the worker never
+share a cache line. All times are nanoseconds: `_wall` of the UNIX epoch, others of CLOCK_MONOTONIC,
+which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from obspool.words import ExitReason, JobKind, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAGIC = b"OBSPOOL\n"
+MAJOR = 1
+MINOR = 0
+WORD = 8
+HEADER_BYTES = 8192  # magic, versions, JSON: grows in whole pages when the JSON needs it
+PAGE_WORDS = 512
+
+# Bounds in seconds (upper, inclusive). A mean is sum/count, never a quantile of these.
+LATENCY_BOUNDS = (
+    0.0001, 0.00025, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0,
+    2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+)  # fmt: skip
+HISTOGRAM_WORDS = len(LATENCY_BOUNDS) + 2  # a count for each bucket, +Inf's, then the sum
+
+FUNCTIONS = 16  # named ones; the histogram after them is `other`
+FUNCTION_NAME_WORDS = 16
+EVENTS = 256
+JOBS = 64
+TEXT_WORDS = 25  # 200 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a record: `words` cells from word `offset` of its record on."""
+
+    name: str
+    offset: int
+    words: int
+
+
+class Record:
+    """A named sequence of fields; `record["name"]` is the field's offset in words."""
+
+    def __init__(self, *fields: str | tuple[str, int], align: int = 8) -> None:
+        """Lay out the fields in order; a tuple gives the number of words, a name alone means 1."""
+        laid: dict[str, Field] = {}
+        offset = 0
+        for field in fields:
+            name, words = (field, 1) if isinstance(field, str) else field
+            laid[name] = Field(name, offset, words)
+            offset += words
+        self.fields: Mapping[str, Field] = MappingProxyType(laid)
+        self.words = -(-offset // align) * align
+        self._offsets = {name: field.offset for name, field in laid.items()}
+
+    def __getitem__(self, name: str) -> int:
+        """Return the field's offset in words from the start of the record."""
+        return self._offsets[name]
+
+
+POOL = Record(
+    "heartbeat_wall",
+    "heartbeat",
+    "state",  # index in PoolState
+    "outcome",  # 1 + index in PoolOutcome; 0 while it lives
+    "ended_wall",
+    "last_success_wall",
+    "workers_configured",
+    "max_tasks_per_child",  # 0: unlimited
+    "functions",  # how many names of the function table are set
+    "jobs_in_progress",
+    ("jobs_submitted", len(JobKind)),
+    ("jobs_completed", len(Outcome)),
+    ("tasks_submitted", len(JobKind)),
+    ("tasks_completed", len(Outcome)),
+    "items_submitted",
+    ("items_completed", len(Outcome)),
+    "tasks_queued",
+    "tasks_outstanding",  # sent to a worker, no complete result yet
+    "tasks_result",  # done in a worker, not yet taken by the caller
+    "queue_oldest",  # submission time of the oldest queued task; 0: the queue is empty
+    ("worker_exits", len(ExitReason)),
+    "tasks_stolen",
+    "items_retried",
+    "callback_errors",
+    "telemetry_errors",
+    ("task_result_wait", HISTOGRAM_WORDS),
+    ("worker_startup", HISTOGRAM_WORDS),
+    "events",  # how many were ever written
+)
+
+FUNCTION = Record(("name", FUNCTION_NAME_WORDS))
+
+JOB = Record(
+    "id",  # 0: the record is free
+    "kind",  # index in JobKind
+    "submitted_wall",
+    "ended_wall",  # 0: in progress
+    "outcome",  # 1 + index in Outcome; 0: in progress
+    "items_total",  # 1 + the number of items; 0: not yet known
+    "items_ok",
+    "items_error",  # error, timeout, lost, cancelled
+    "items_skipped",
+    ("function", FUNCTION_NAME_WORDS),
+)
+
+EVENT = Record(
+    "number",  # 1 for the first event ever; written last
+    "wall",
+    "kind",  # index in EventKind
+    "slot",  # 1 + slot; 0: none
+    "pid",
+    "generation",
+    ("text", TEXT_WORDS),
+)
+
+# What the parent knows of one generation of a slot.
+PARENT = Record(
+    "generation",  # 1 for the first; 0: the bank was never used
+    "pid",
+    "lifecycle",  # index in WorkerState: starting, idle (means ready), draining, gone
+    "started_wall",
+    "queue_tasks",  # sent to it, not begun
+    "resident_bytes",
+    "ready_resident_bytes",  # when it was ready
+    "cpu_sample",  # CPU time of the process as last sampled
+    "sampled",  # when
+    "exit_reason",  # 1 + index in ExitReason; 0: alive
+    "revoked_from",  # items by sequence number in [from, until) were taken back
+    "revoked_until",
+)
+
+# What a worker tells of itself. All but the live fields continue through its slot's generations.
+WORKER = Record(
+    "sequence",  # odd while the fields below are being written
+    "mark",  # (sequence number << 8) + items of the slice begun: see obspool.worker
+    "claim",  # items below this sequence number are claimed
+    "task_start",  # when the running task's first item began; 0: idle
+    "slice_start",
+    "function",  # 1 + index of the function that runs; 0: idle
+    "process_tasks",  # of this generation only
+    "busy",  # time in items
+    "cpu",  # time of CPU
+    ("tasks", len(Outcome)),
+    ("items", len(Outcome)),
+    ("task_wait", HISTOGRAM_WORDS),
+    ("task_run", HISTOGRAM_WORDS),
+    ("item_run", HISTOGRAM_WORDS * (FUNCTIONS + 1)),
+)
+
+BANK_WORDS = PAGE_WORDS
+if PARENT.words + WORKER.words > BANK_WORDS:
+    raise AssertionError("a bank must fit its page")
+PARENT_OFFSET = 0
+WORKER_OFFSET = PARENT.words
+SLOT_WORDS = 2 * BANK_WORDS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in a segment with `slots` slots, in words from its start."""
+
+    slots: int
+    header_words: int = HEADER_BYTES // WORD
+
+    @cached_property
+    def pool(self) -> int:
+        """First word of the pool block."""
+        return self.header_words
+
+    @cached_property
+    def functions(self) -> int:
+        """First word of the table of function names."""
+        return self.pool + POOL.words
+
+    @cached_property
+    def jobs(self) -> int:
+        """First word of the table of jobs."""
+        return self.functions + FUNCTIONS * FUNCTION.words
+
+    @cached_property
+    def events(self) -> int:
+        """First word of the ring of events."""
+        return self.jobs + JOBS * JOB.words
+
+    @cached_property
+    def first_slot(self) -> int:
+        """First word of slot 0, on a page boundary."""
+        return -(-(self.events + EVENTS * EVENT.words) // PAGE_WORDS) * PAGE_WORDS
+
+    @cached_property
+    def words(self) -> int:
+        """The whole segment's length."""
+        return self.first_slot + self.slots * SLOT_WORDS
+
+    def parent_block(self, slot: int, generation: int) -> int:
+        """First word of the parent's fields for this generation of the slot."""
+        return self._bank(slot, generation) + PARENT_OFFSET
+
+    def worker_block(self, slot: int, generation: int) -> int:
+        """First word of the worker's fields for this generation of the slot."""
+        return self._bank(slot, generation) + WORKER_OFFSET
+
+    def _bank(self, slot: int, generation: int) -> int:
+        return self.first_slot + slot * SLOT_WORDS + (generation & 1) * BANK_WORDS

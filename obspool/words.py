@@ -1,0 +1,90 @@
+"""The vocabulary shared by the code, the metrics, the dashboard and the docs.
+
+An enumeration's order is part of the segment's layout: an array of counters by outcome has one
+cell for each member, in this order. Append, never reorder.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """Which call on the pool made a job; the label `kind` of metrics."""
+
+    APPLY = "apply"
+    MAP = "map"
+    STARMAP = "starmap"
+    IMAP = "imap"
+    IMAP_UNORDERED = "imap_unordered"
+
+
+class Outcome(StrEnum):
+    """How an item, a task or a job ended.
+
+    Jobs and tasks are never `skipped`: that is for items after an error in their chunk.
+    """
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    SKIPPED = "skipped"
+
+
+class PoolState(StrEnum):
+    """What a pool does now."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class PoolOutcome(StrEnum):
+    """How a pool ended.
+
+    finished: nothing was pending. abandoned: terminated with work pending. broken: it could no
+    longer run work. died: its process is gone without a word.
+    """
+
+    FINISHED = "finished"
+    ABANDONED = "abandoned"
+    BROKEN = "broken"
+    DIED = "died"
+
+
+class WorkerState(StrEnum):
+    """A worker's life, as a slot shows it."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class ExitReason(StrEnum):
+    """Why a worker ended."""
+
+    TASKS = "tasks"
+    MEMORY = "memory"
+    AGE = "age"
+    LOST = "lost"
+    TIMEOUT = "timeout"
+    RESIZE = "resize"
+    COMMAND = "command"
+    SHUTDOWN = "shutdown"
+
+
+class EventKind(StrEnum):
+    """What a record of the event ring tells."""
+
+    POOL_STARTED = "pool_started"
+    POOL_CLOSING = "pool_closing"
+    POOL_ENDED = "pool_ended"
+    WORKER_STARTED = "worker_started"
+    WORKER_EXITED = "worker_exited"
+    COMMAND = "command"
+    TROUBLE = "trouble"
