@@ -8,6 +8,7 @@ marks it unusable. Workers are forked children too: so a worker never keeps anot
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -30,6 +31,19 @@ def register(owner: ForkAware) -> None:
 def unregister(owner: ForkAware) -> None:
     """Forget the owner: it has nothing left that a child could inherit."""
     _owners.discard(owner)
+
+
+_thread = threading.local()
+
+
+def keep(*ends: object) -> None:
+    """Say what the child that this thread forks next is to keep: the worker's own descriptors."""
+    _thread.kept = ends
+
+
+def kept() -> tuple[object, ...]:
+    """In the child: what the thread that forked said, which is this process's only one."""
+    return getattr(_thread, "kept", ())
 
 
 def _disarm() -> None:

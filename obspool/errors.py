@@ -7,6 +7,7 @@
     ├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
     ├── MetricsServerError (OSError)       /metrics can't be served at this address
     ├── SegmentError      (ValueError)     a file that isn't a segment this version can read
+    ├── PoolNotFoundError (LookupError) no pool, or not only one, goes by this name or pid
     └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
 """
 
@@ -42,6 +43,10 @@ class MetricsServerError(ObspoolError, OSError):
 
 class SegmentError(ObspoolError, ValueError):
     """A file that isn't a segment which this version can read; the message says why."""
+
+
+class PoolNotFoundError(ObspoolError, LookupError):
+    """No pool, or not only one, goes by this name or pid; the message lists those there are."""
 
 
 class ControlError(ObspoolError, RuntimeError):

@@ -18,13 +18,12 @@ which all processes of a host share.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from obspool.words import ExitReason, JobKind, Outcome
 
+# A worker imports this module at every recycle: no dataclasses (they import inspect), no typing.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -49,13 +48,15 @@ JOBS = 64
 TEXT_WORDS = 25  # 200 bytes
 
 
-@dataclass(frozen=True, slots=True)
 class Field:
     """One field of a record: `words` cells from word `offset` of its record on."""
 
-    name: str
-    offset: int
-    words: int
+    __slots__ = ("name", "offset", "words")
+
+    def __init__(self, name: str, offset: int, words: int) -> None:
+        self.name = name
+        self.offset = offset
+        self.words = words
 
 
 class Record:
@@ -176,42 +177,27 @@ WORKER_OFFSET = PARENT.words
 SLOT_WORDS = 2 * BANK_WORDS
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Where everything is in a segment with `slots` slots, in words from its start."""
+    """Where everything is in a segment with `slots` slots, in words from its start.
 
-    slots: int
-    header_words: int = HEADER_BYTES // WORD
+    Attributes:
+        pool: first word of the pool block.
+        functions: first word of the table of function names.
+        jobs: first word of the table of jobs.
+        events: first word of the ring of events.
+        first_slot: first word of slot 0, on a page boundary.
+        words: the whole segment's length.
+    """
 
-    @cached_property
-    def pool(self) -> int:
-        """First word of the pool block."""
-        return self.header_words
-
-    @cached_property
-    def functions(self) -> int:
-        """First word of the table of function names."""
-        return self.pool + POOL.words
-
-    @cached_property
-    def jobs(self) -> int:
-        """First word of the table of jobs."""
-        return self.functions + FUNCTIONS * FUNCTION.words
-
-    @cached_property
-    def events(self) -> int:
-        """First word of the ring of events."""
-        return self.jobs + JOBS * JOB.words
-
-    @cached_property
-    def first_slot(self) -> int:
-        """First word of slot 0, on a page boundary."""
-        return -(-(self.events + EVENTS * EVENT.words) // PAGE_WORDS) * PAGE_WORDS
-
-    @cached_property
-    def words(self) -> int:
-        """The whole segment's length."""
-        return self.first_slot + self.slots * SLOT_WORDS
+    def __init__(self, slots: int, header_words: int = HEADER_BYTES // WORD) -> None:
+        self.slots = slots
+        self.header_words = header_words
+        self.pool = header_words
+        self.functions = self.pool + POOL.words
+        self.jobs = self.functions + FUNCTIONS * FUNCTION.words
+        self.events = self.jobs + JOBS * JOB.words
+        self.first_slot = -(-(self.events + EVENTS * EVENT.words) // PAGE_WORDS) * PAGE_WORDS
+        self.words = self.first_slot + slots * SLOT_WORDS
 
     def parent_block(self, slot: int, generation: int) -> int:
         """First word of the parent's fields for this generation of the slot."""

@@ -129,7 +129,7 @@ class WorkerSnapshot:
         torn: the row was being written in each of a bounded number of readings (a worker may have
             been killed in the middle): its fields are true alone, not together.
         state: starting, idle, busy, draining or gone.
-        function: the one it runs now, None when idle.
+        function: the one it runs now, or ran when it was killed; None when idle.
         task_start_time: when the running task began, None when idle.
         item_start_time: when the running item, or the slice of small items it belongs to, began.
         process_tasks: tasks of the present process only.
@@ -256,7 +256,8 @@ class Snapshot:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the snapshot as plain dicts, lists, strings and numbers, ready for JSON."""
-        return _plain(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def _plain(value: Any) -> Any:

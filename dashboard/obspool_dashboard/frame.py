@@ -1,0 +1,154 @@
+"""A frame: one reading with the rates up to it, which is all that the widgets draw from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from obspool.words import ExitReason, Outcome, PoolOutcome, PoolState, WorkerState
+from obspool_dashboard.history import (
+    NO_JOB_RATES,
+    NO_WORKER_RATES,
+    History,
+    JobRates,
+    Rates,
+    WorkerRates,
+    ended_average,
+    items_done,
+    items_failed,
+)
+
+if TYPE_CHECKING:
+    from obspool.telemetry.snapshot import JobSnapshot, Snapshot, WorkerSnapshot
+
+# An item stands out when it has run ten times as long as 95 of 100 items of its function, and long
+# enough for a person to care.
+STUCK_TIMES_P95 = 10.0
+STUCK_SECONDS = 10.0
+# The pool's own thread goes round several times a second; a loaded machine may delay it.
+SILENT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """One worker at one moment.
+
+    Attributes:
+        running: seconds in the present item, None when there is none.
+        stuck: whether that is far longer than its function usually takes.
+    """
+
+    worker: WorkerSnapshot
+    rates: WorkerRates
+    running: float | None
+    stuck: bool
+
+    @cached_property
+    def p50(self) -> float | None:
+        """The median of this slot's items, in seconds."""
+        return self.worker.item_run.quantile(0.5)
+
+    @cached_property
+    def p95(self) -> float | None:
+        """The 95th percentile of this slot's items, in seconds."""
+        return self.worker.item_run.quantile(0.95)
+
+    @property
+    def items(self) -> int:
+        """Items ended."""
+        return items_done(self.worker.items)
+
+    @property
+    def errors(self) -> int:
+        """Items ended badly."""
+        return items_failed(self.worker.items)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is on the screen at one moment."""
+
+    snapshot: Snapshot
+    rates: Rates
+
+    @property
+    def ended(self) -> bool:
+        """Whether the pool is no more."""
+        return not self.snapshot.alive or self.snapshot.state is PoolState.ENDED
+
+    @property
+    def outcome(self) -> PoolOutcome:
+        """How it ended; a pool without a word of its end died."""
+        return self.snapshot.outcome or PoolOutcome.DIED
+
+    @property
+    def values_time(self) -> float:
+        """When these values were true: at the reading, or when the pool last wrote any."""
+        if self.ended:
+            return self.snapshot.ended_time or self.snapshot.heartbeat_time
+        return self.snapshot.time
+
+    @property
+    def silent_for(self) -> float | None:
+        """Seconds since a live pool's own thread gave a sign, when those are too many."""
+        silent = self.snapshot.time - self.snapshot.heartbeat_time
+        return silent if not self.ended and silent > SILENT_SECONDS else None
+
+    @property
+    def done(self) -> int:
+        """Items ended."""
+        return items_done(self.snapshot.items_completed)
+
+    @property
+    def errors(self) -> int:
+        """Items ended badly."""
+        return items_failed(self.snapshot.items_completed)
+
+    @property
+    def cancelled(self) -> int:
+        """Items that were cancelled."""
+        return self.snapshot.items_completed.get(Outcome.CANCELLED, 0)
+
+    @cached_property
+    def workers(self) -> tuple[WorkerRow, ...]:
+        """The rows of the table; a slot that a resize removed is counted in totals, not listed."""
+        usual = {
+            function: histogram.quantile(0.95)
+            for function, histogram in self.snapshot.item_run.items()
+        }
+        return tuple(
+            self._row(worker, usual.get(worker.function or ""))
+            for worker in self.snapshot.workers
+            if not (worker.state is WorkerState.GONE and worker.exit_reason is ExitReason.RESIZE)
+        )
+
+    @property
+    def live_workers(self) -> int:
+        """How many workers there are now."""
+        return sum(worker.state is not WorkerState.GONE for worker in self.snapshot.workers)
+
+    @property
+    def jobs(self) -> tuple[tuple[JobSnapshot, JobRates], ...]:
+        """The jobs in progress, then those that ended, the newest first."""
+        jobs = sorted(self.snapshot.jobs, key=lambda job: job.ended_time is not None)
+        return tuple((job, self.rates.jobs.get(job.id, NO_JOB_RATES)) for job in jobs)
+
+    def _row(self, worker: WorkerSnapshot, usual: float | None) -> WorkerRow:
+        running = None
+        if worker.item_start_time is not None:
+            running = max(0.0, self.values_time - worker.item_start_time)
+        stuck = (
+            running is not None
+            and usual is not None
+            and running > max(STUCK_SECONDS, STUCK_TIMES_P95 * usual)
+        )
+        rates = self.rates.workers.get(worker.slot, NO_WORKER_RATES)
+        return WorkerRow(worker, rates, running, stuck)
+
+
+def next_frame(history: History, snapshot: Snapshot) -> Frame:
+    """Make the frame of a new reading; an ended pool's shows the averages over its life."""
+    frame = Frame(snapshot, Rates())
+    rates = ended_average(snapshot) if frame.ended else history.add(snapshot)
+    return Frame(snapshot, rates)

@@ -1,0 +1,1 @@
+"""The screens: a pool, the list of pools, a question, the help."""

@@ -1,0 +1,91 @@
+"""Columns of a live table: what they show, how they sort, and which of them fit a width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from obspool_dashboard.glyphs import Glyphs
+    from obspool_dashboard.lines import Part
+
+R = TypeVar("R")
+
+# Between two columns; narrow terminals get along with one.
+WIDE_GAP = 2
+NARROW_GAP = 1
+NARROW = 100
+# Textual's breakpoints: the class that a screen has from a width on.
+WIDTHS = [(0, "-narrow"), (NARROW, "-wide")]
+
+
+@dataclass(frozen=True)
+class Column(Generic[R]):
+    """One column of rows of type R.
+
+    Attributes:
+        key: its name in code.
+        width: cells of its content, the title included.
+        cell: what it shows of a row.
+        value: what it sorts by; None sorts last in both directions.
+        about: one line for the help screen.
+        rank: columns of the highest rank go first when the terminal is narrow.
+        stretch: further cells that it takes when there is room.
+        left: aligned at the left, as texts are; numbers stand at the right.
+        descending: its first order, for numbers of which the largest matter.
+    """
+
+    key: str
+    title: str
+    width: int
+    cell: Callable[[R, Glyphs], Part]
+    value: Callable[[R], Any]
+    about: str
+    rank: int = 0
+    stretch: int = 0
+    left: bool = False
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class Placed(Generic[R]):
+    """A column at its place: from cell `start` on, `width` cells wide."""
+
+    column: Column[R]
+    start: int
+    width: int
+
+
+def place(columns: Sequence[Column[R]], width: int, margin: int = 1) -> list[Placed[R]]:
+    """Choose the columns that fit `width` cells, and say where they stand.
+
+    Those of the lowest rank come first; the order stays as given. What is left over goes to the
+    columns that stretch.
+    """
+    gap = NARROW_GAP if width < NARROW else WIDE_GAP
+    chosen: list[Column[R]] = []
+    left = width - 2 * margin
+    for column in sorted(columns, key=lambda column: column.rank):
+        cost = column.width + (gap if chosen else 0)
+        if cost <= left:
+            chosen.append(column)
+            left -= cost
+    placed = []
+    start = margin
+    for column in columns:
+        if column not in chosen:
+            continue
+        more = min(left, column.stretch)
+        left -= more
+        placed.append(Placed(column, start, column.width + more))
+        start += column.width + more + gap
+    return placed
+
+
+def ordered(rows: Sequence[R], column: Column[R], *, descending: bool) -> list[R]:
+    """Sort rows by a column; those without a value come last, equal ones keep their order."""
+    known = [row for row in rows if column.value(row) is not None]
+    unknown = [row for row in rows if column.value(row) is None]
+    return sorted(known, key=column.value, reverse=descending) + unknown

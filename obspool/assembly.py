@@ -1,0 +1,109 @@
+"""Puts a pool together: its control socket, its segment, its /metrics, its engine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from obspool.control import server as control
+from obspool.core import Core
+from obspool.errors import ControlError
+from obspool.telemetry.facts import default_name, facts_of_this_process
+from obspool.telemetry.reader import read
+from obspool.telemetry.segment import Segment
+from obspool.words import PoolOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.control.peer import Peer
+    from obspool.control.protocol import Command
+    from obspool.engines.protocol import Engine
+
+
+class _Remote:
+    """What the control server knows of a pool: its socket is needed before the core can be made."""
+
+    def __init__(self) -> None:
+        self.core: Core | None = None
+
+    @property
+    def name(self) -> str:
+        """The pool's name, empty before it has one."""
+        return self.core.name if self.core is not None else ""
+
+    def command(self, command: Command, by: Peer) -> None:
+        """Pass a command on.
+
+        Raises:
+            ControlError: the pool has not begun, or has ended.
+        """
+        if self.core is None:
+            raise ControlError("the pool has not begun yet")
+        self.core.command(command, by)
+
+
+def assemble(  # noqa: PLR0913 - what a pool is made of
+    make_engine: Callable[[Segment, str], Engine],
+    *,
+    engine_name: str,
+    start_method: str,
+    processes: int,
+    max_tasks: int | None,
+    name: str | None,
+    metrics: Any,
+    balance: bool,
+) -> Core:
+    """Make a pool's core, ready to be opened.
+
+    Raises:
+        ValueError: the name has nothing usable in it, or `metrics` is no address.
+        MetricsServerError: `metrics` names an address that can't be had.
+    """
+    published = os.environ.get("OBSPOOL_DISABLE") != "1"
+    remote = _Remote()
+    with ExitStack() as at_end:
+        socket = control.serve(remote) if published else None
+        at_end.callback(control.withdraw, remote)
+        facts = facts_of_this_process(
+            default_name() if name is None else name, engine_name, start_method, socket
+        )
+        segment = Segment.create(facts, processes, publish=published)
+        failed = at_end.enter_context(ExitStack())
+        failed.callback(segment.close, PoolOutcome.ABANDONED)
+        url = _expose(metrics, segment, at_end) if published else None
+        core = Core(
+            make_engine(segment, segment.facts.name),
+            segment,
+            processes=processes,
+            max_tasks=max_tasks,
+            balance=balance,
+            name=segment.facts.name,
+        )
+        core.metrics_url = url
+        remote.core = core
+        failed.pop_all()
+        core.at_end = at_end.pop_all()
+    return core
+
+
+def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
+    """Serve /metrics where the program or OBSPOOL_METRICS says; return the URL."""
+    if metrics is None and not os.environ.get("OBSPOOL_METRICS"):
+        return None
+    from obspool.exporters import server  # noqa: PLC0415 - prometheus_client, 60 ms
+
+    def source() -> Any:
+        return read(segment)
+
+    if metrics is None:
+        exposure = server.expose_from_environment(source)
+    elif metrics is False:
+        return None
+    else:
+        exposure = server.expose(metrics, source)
+    if exposure is None:
+        return None
+    at_end.callback(exposure.close)
+    return exposure.url

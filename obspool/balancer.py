@@ -1,0 +1,114 @@
+"""Takes work from busy workers for idle ones, so that no task waits behind a slow one.
+
+What is taken back are items that the worker has not claimed: whole tasks behind the one that runs, and
+the rest of the chunk that runs. Half of the most loaded worker's goes to the idle ones at a time: so the
+pieces become smaller towards the end, as in guided self-scheduling.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from obspool.words import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from obspool.engines.protocol import Engine
+    from obspool.supervisor import Worker
+
+# What is worth taking (ns of work), or how long a worker must have shown no result (ns): with less, the
+# end of every quick map would be a flurry of messages; with more, workers idle.
+WORTH = 2_000_000
+AFTER = 5_000_000
+
+# When a look found nothing to take, the next one may be later, up to this (ns).
+LONGEST_WAIT = 100_000_000
+
+
+class Balancer:
+    """Decides when to ask which worker to give back how much."""
+
+    def __init__(self, engine: Engine, *, balance: bool) -> None:
+        """`balance=False`: chunks stay whole; only tasks behind the one that runs are taken."""
+        self._engine = engine
+        self._whole = not balance
+        self._wait = AFTER
+        self.idle = 0  # at the last look
+        self.look_at: int | None = None  # when to look again (ns)
+
+    def look(
+        self, workers: Iterable[Worker], idle: int, now: int, pace: Mapping[int, float]
+    ) -> None:
+        """Look once, when nothing is queued.
+
+        Args:
+            workers: all that have work.
+            idle: how many could take more and have none.
+            now: CLOCK_MONOTONIC in ns.
+            pace: mean time of a task by function, ns.
+        """
+        self.idle = idle
+        self.look_at = None
+        if not idle:
+            self._wait = AFTER
+            return
+        best: tuple[float, Worker, int] | None = None
+        for worker in workers:
+            waiting = self._waiting(worker)
+            if waiting < 1 or worker.state is WorkerState.STARTING:
+                continue
+            if self.look_at is None:
+                self.look_at = now + self._wait
+            worth = self._worth(worker, now, pace)
+            if worth >= WORTH and (best is None or worth > best[0]):
+                best = worth, worker, waiting
+        if best is None:
+            return
+        _, worker, waiting = best
+        if now - worker.asked_at < AFTER:
+            return
+        worker.asked_at = now
+        self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self._ask(worker, max(1, waiting * idle // (idle + 1)))
+
+    def gained(self) -> None:
+        """Something was given back: the next look may be soon again."""
+        self._wait = AFTER
+
+    def _waiting(self, worker: Worker) -> int:
+        """Return how many items may be taken: all but the one that surely runs."""
+        if self._whole:
+            return sum(s.count for s in worker.outstanding if not s.job.listed or not s.received) - (
+                worker.outstanding[0].count if worker.outstanding else 0
+            )
+        return sum(s.count - s.received for s in worker.outstanding) - 1
+
+    @staticmethod
+    def _worth(worker: Worker, now: int, pace: Mapping[int, float]) -> float:
+        """Return about how long (ns) the worker will need for what waits there."""
+        since = now - worker.progress_at
+        if since >= AFTER:  # whatever it was said to take: it takes longer
+            return float(since)
+        first = worker.outstanding[0]
+        known = pace.get(first.job.function.number)
+        return 0.0 if known is None else known * worker.tasks - since
+
+    def _ask(self, worker: Worker, items: int) -> None:
+        """Ask for so many items, from the end."""
+        until = worker.next_seq
+        first = until
+        for sent in reversed(worker.outstanding):
+            here = sent.count - sent.received
+            if self._whole and sent.job.listed:
+                if sent is worker.outstanding[0] or items <= 0:
+                    break
+                first = sent.first
+                items -= here
+                continue
+            first = sent.first + sent.count - min(here, items)
+            items -= min(here, items)
+            if items <= 0:
+                break
+        if first < until:
+            self._engine.revoke(worker.id, first, until)

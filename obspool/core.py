@@ -1,0 +1,442 @@
+"""What a pool is made of behind its public face, and the one thread in which it all runs.
+
+    Pool ── calls ──> inbox ──┐                        ┌──> engine ──> workers
+                              ├─> the scheduler's thread ──> recorder ──> segment
+    engine ── events ─────────┘                        └──> results, callbacks' thread
+
+The thread refers to the core, never to the Pool: so a pool nobody refers to any more is collected, and
+ends. Whoever calls only appends to the inbox and wakes: that may be a signal handler or a `__del__`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from obspool import _fork
+from obspool.callbacks import Callbacks
+from obspool.engines.protocol import (
+    Engine,
+    Event,
+    Exited,
+    InitializerFailed,
+    Ready,
+    Results,
+    Revoked,
+    Started,
+    StartFailed,
+)
+from obspool.control.protocol import Command
+from obspool.errors import (
+    ControlError,
+    ForkedPoolError,
+    PoolBrokenError,
+    PoolTerminatedError,
+)
+from obspool.feeder import Feeder, Unsendable
+from obspool.jobs import PARENT_ERROR
+from obspool.ledger import Ledger
+from obspool.results import IMapIterator
+from obspool.scheduler import Scheduler
+from obspool.supervisor import Supervisor
+from obspool.telemetry.reader import read
+from obspool.telemetry.recorder import Recorder
+from obspool.words import EventKind, Outcome, PoolOutcome, PoolState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from obspool.control.peer import Peer
+    from obspool.jobs import Job
+    from obspool.telemetry.segment import Segment
+    from obspool.telemetry.snapshot import Snapshot
+
+_log = logging.getLogger("obspool")
+
+_SECOND = 1_000_000_000
+_HEARTBEAT = _SECOND // 2
+
+# After terminate: SIGTERM at once, SIGKILL after this, and no more waiting after that (seconds).
+KILL_AFTER = 1.0
+GIVE_UP_AFTER = 4.0
+
+# How long `stats` waits for the latest counts (seconds); after that it takes those that are there.
+STATS_PATIENCE = 0.5
+
+
+class Core:
+    """A pool's engine room; everything but `post` and what only reads runs in its own thread."""
+
+    def __init__(  # noqa: PLR0913 - what a pool is made of
+        self,
+        engine: Engine,
+        segment: Segment,
+        *,
+        processes: int,
+        max_tasks: int | None,
+        balance: bool,
+        name: str,
+    ) -> None:
+        self.engine = engine
+        self.segment = segment
+        self.name = name
+        self.pid = os.getpid()
+        self._recorder = Recorder(segment)
+        self._recorder.workers_configured = processes
+        self._recorder.max_tasks_per_child = max_tasks or 0
+        self.supervisor = Supervisor(engine, self._recorder, processes, max_tasks)
+        self._ledger = Ledger(self._recorder)
+        self._scheduler = Scheduler(
+            engine, self._recorder, self.supervisor, self._ledger, balance=balance
+        )
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.callbacks = Callbacks(f"obspool-callbacks-{name}", self._count_callback_error)
+        self._callback_errors = 0
+        self.closing = self.terminating = False  # for callers: what was asked for
+        self._closing = False
+        self._terminated_at: int | None = None
+        self._killed = False
+        self._abandoned = False
+        self._beat_at = 0
+        self._synced: list[threading.Event] = []
+        self.at_end = ExitStack()  # what else belongs to the pool
+        self.metrics_url: str | None = None
+        self._iterators: list[weakref.ref[IMapIterator]] = []
+        self.opened = threading.Event()
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._run, name=f"obspool-scheduler-{name}", daemon=True
+        )
+        _fork.register(self)
+
+    def open(self) -> None:
+        """Start everything; return when the workers exist.
+
+        Raises:
+            Exception: what kept the first workers from being started at all.
+        """
+        self._thread.start()
+        self.opened.wait()
+        if self.error is not None:
+            self.ended.wait()
+            raise self.error
+
+    # -- from any thread
+
+    def post(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Have the scheduler's thread call `action`."""
+        self._inbox.append((action, arguments))
+        if self.ended.is_set():  # nobody reads it any more
+            self._refuse_all()
+        else:
+            self.engine.wake()
+
+    def run(self, job: Job, items: Iterable[Any], *, copy: bool, here: bool) -> None:
+        """Have a job run, and feed it: in this thread, or in one of its own.
+
+        Args:
+            job: new.
+            items: of the caller; its code runs only where it is fed.
+            copy: whether the caller may change large objects before they are sent.
+            here: feed it before this returns.
+        """
+        feeder = Feeder(job, items, self.engine)
+        self.post(self._submit, job)
+        if here:
+            feeder.run(copy=copy)
+        else:
+            threading.Thread(
+                target=feeder.run, name=f"obspool-feeder-{self.name}", daemon=True
+            ).start()
+
+    def run_one(self, job: Job, item: Any, *, copy: bool) -> None:
+        """Have a job of one item run."""
+        try:
+            payload = self.engine.encode(item, copy=copy)
+        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+            self.fail(job, error)
+            return
+        job.feed_one(payload)
+        self.post(self._submit, job)
+
+    def fail(self, job: Job, error: BaseException) -> None:
+        """Have a job end with an error: it can't be sent at all."""
+        job.feed_one(Unsendable(error))
+        job.flawed = True
+        self.post(self._submit, job)
+
+    def check(self) -> None:
+        """See that the pool can take work.
+
+        Raises:
+            ForkedPoolError: this is a forked child of the pool's process.
+            PoolBrokenError: it can't run anything any more.
+        """
+        if self.pid != os.getpid():
+            raise ForkedPoolError(
+                f"this pool belongs to process {self.pid}; a forked child (this is {os.getpid()}) "
+                "can't use it: make a pool of its own there"
+            )
+        if self.supervisor.broken is not None:
+            broken = self.supervisor.broken
+            raise PoolBrokenError(*broken.args) from broken.__cause__
+
+    def close(self, by: str = "the program") -> None:
+        """Take no more work; end when all is done."""
+        self.closing = True
+        self.post(self._close, by)
+
+    def terminate(self, by: str = "the program") -> None:
+        """End now."""
+        self.closing = self.terminating = True
+        self.post(self._terminate, by)
+
+    def command(self, command: Command, by: Peer) -> None:
+        """Do what came over the control socket.
+
+        Raises:
+            ControlError: the pool has ended.
+        """
+        if self.ended.is_set():
+            raise ControlError(f"pool {self.name} has ended")
+        who = f"uid {by.uid}, pid {by.pid}"
+        if command is Command.CLOSE:
+            self.close(who)
+        else:
+            self.terminate(who)
+
+    def stats(self) -> Snapshot:
+        """Read the segment, once it is up to date.
+
+        Raises:
+            ForkedPoolError: this is a forked child of the pool's process.
+        """
+        if self.pid != os.getpid():
+            raise ForkedPoolError(f"this pool belongs to process {self.pid}")
+        if not self.ended.is_set() and threading.current_thread() is not self._thread:
+            synced = threading.Event()
+            self.post(self._synced.append, synced)
+            synced.wait(STATS_PATIENCE)
+        return read(self.segment)
+
+    def join(self) -> None:
+        """Wait for the end of the workers and of the callbacks."""
+        self.ended.wait()
+        self.callbacks.join()
+
+    def _count_callback_error(self) -> None:
+        self._callback_errors += 1  # the callbacks' thread is the only one that adds
+
+    # -- the scheduler's thread
+
+    def _run(self) -> None:
+        try:
+            self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
+            self.supervisor.open()
+            while not self._round():
+                pass
+            self._end(PoolOutcome.ABANDONED if self._abandoned else PoolOutcome.FINISHED)
+        except Exception as error:
+            _log.exception("pool %s: the scheduler failed; the pool is broken", self.name)
+            broken = PoolBrokenError(f"the scheduler of pool {self.name} failed: {error!r}")
+            broken.__cause__ = error
+            self.supervisor.broken = broken
+            self._fail(broken, Outcome.CANCELLED)
+            self.supervisor.kill_all(hard=True)
+            self._end(PoolOutcome.BROKEN)
+
+    def _round(self) -> bool:
+        """Wait, act, and tell; return whether the pool has ended."""
+        events = self.engine.poll(self._timeout())
+        now = time.monotonic_ns()
+        for event in events:
+            self._handle(event, now)
+        while self._inbox:
+            action, arguments = self._inbox.popleft()
+            action(*arguments)
+        if self._terminated_at is None:
+            self._scheduler.dispatch(now)
+        self._tell()
+        if self.supervisor.broken and self._terminated_at is None:
+            self._break(self.supervisor.broken)
+        if self._closing and not self._ledger.jobs and not self.supervisor.ending:
+            self.supervisor.shut_down()
+        self._enforce(now)
+        self._record(now)
+        return self.supervisor.ending and (not self.supervisor.workers or self._given_up(now))
+
+    def _timeout(self) -> float:
+        if self._inbox:
+            return 0.0
+        now = time.monotonic_ns()
+        due = self._beat_at + _HEARTBEAT
+        look_at = self._scheduler.look_at
+        if look_at is not None:
+            due = min(due, look_at)
+        if self._terminated_at is not None:
+            due = min(due, now + _SECOND // 20)
+        return max(0, due - now) / _SECOND
+
+    def _handle(self, event: Event, now: int) -> None:
+        if isinstance(event, Results):
+            self._scheduler.results(event, now)
+        elif isinstance(event, Ready):
+            self.supervisor.ready(event.worker)
+        elif isinstance(event, Exited):
+            self._scheduler.exited(event)
+        elif isinstance(event, Revoked):
+            self._scheduler.revoked(event)
+        elif isinstance(event, Started):
+            self.supervisor.started(event)
+            self._see_opened()
+        elif isinstance(event, InitializerFailed):
+            self.supervisor.initializer_failed(event.worker)
+            self.callbacks.call(lambda: self._decode_failure(event))  # unpickling is user code
+        elif isinstance(event, StartFailed):
+            self.supervisor.start_failed(event.worker, event.error)
+            self.supervisor.gone(event.worker)
+            if not self.opened.is_set():
+                self.error = event.error
+                self._terminate("the pool itself")
+            self._see_opened()
+
+    def _decode_failure(self, event: InitializerFailed) -> None:
+        """Tell the supervisor why an initializer failed, from the callbacks' thread."""
+        try:
+            error = self.engine.decode(event.error)
+        except Exception as failure:  # noqa: BLE001 - the next best reason
+            error = failure
+        self.post(self.supervisor.start_failed, event.worker, error)
+
+    def _see_opened(self) -> None:
+        if not self.opened.is_set() and (
+            self.error is not None
+            or len(self.supervisor.handles()) == len(self.supervisor.slots)
+        ):
+            self.opened.set()
+
+    def _submit(self, job: Job) -> None:
+        self._scheduler.submit(job)
+        if isinstance(job.sink, IMapIterator):
+            self._iterators.append(weakref.ref(job.sink))
+        if self.supervisor.broken is not None:
+            self._fail(self.supervisor.broken, Outcome.CANCELLED)
+        elif self._terminated_at is not None:
+            self._fail(self._terminated_error(), Outcome.CANCELLED)
+
+    def _close(self, by: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._recorder.state = PoolState.CLOSING
+            self._recorder.event(EventKind.POOL_CLOSING, f"close() by {by}")
+
+    def _terminate(self, by: str) -> None:
+        if self._terminated_at is not None:
+            return
+        self._closing = True
+        self._terminated_at = time.monotonic_ns()
+        self._recorder.state = PoolState.CLOSING
+        self._recorder.event(EventKind.POOL_CLOSING, f"terminate() by {by}")
+        self._abandoned = bool(self._ledger.jobs)
+        self._fail(self._terminated_error(), Outcome.CANCELLED)
+        self.supervisor.kill_all(hard=False)
+
+    @staticmethod
+    def _terminated_error() -> PoolTerminatedError:
+        return PoolTerminatedError("the pool was terminated before this result was there")
+
+    def _break(self, error: PoolBrokenError) -> None:
+        self._terminated_at = time.monotonic_ns()
+        self._recorder.event(EventKind.TROUBLE, f"broken: {error}")
+        self._fail(error, Outcome.CANCELLED)
+        self.supervisor.kill_all(hard=True)
+
+    def _fail(self, error: BaseException, outcome: Outcome) -> None:
+        self._ledger.fail_all(self.supervisor.workers.values(), error, outcome)
+        self._scheduler.clear()
+        self._tell()
+
+    def _enforce(self, now: int) -> None:
+        """Kill what doesn't end, and what doesn't begin."""
+        if self._terminated_at is not None and not self._killed:
+            if now - self._terminated_at > KILL_AFTER * _SECOND:
+                self._killed = True
+                self.supervisor.kill_all(hard=True)
+        for worker in self.supervisor.overdue(now):
+            self.engine.kill(worker.id, hard=True)
+
+    def _given_up(self, now: int) -> bool:
+        if self._terminated_at is None:
+            return False
+        patience = GIVE_UP_AFTER if self.engine.killable else 0.0
+        return now - self._terminated_at > patience * _SECOND
+
+    def _tell(self) -> None:
+        """Hand over what has ended."""
+        finished, self._ledger.finished = self._ledger.finished, []
+        for job in finished:
+            if job.sink.complete():
+                self.callbacks.add(job.sink)
+            else:
+                job.sink.tell()
+
+    def _record(self, now: int) -> None:
+        """Bring the segment up to date."""
+        recorder = self._recorder
+        recorder.callback_errors = self._callback_errors
+        self._scheduler.measure()
+        if self._iterators:
+            there = [ref() for ref in self._iterators]
+            live = [iterator for iterator in there if iterator and not iterator.exhausted()]
+            if len(live) < len(there):
+                self._iterators = [weakref.ref(iterator) for iterator in live]
+            recorder.tasks_result = sum(iterator.waiting() for iterator in live)
+        recorder.flush(now)
+        synced, self._synced = self._synced, []
+        for event in synced:
+            event.set()
+        if now - self._beat_at >= _HEARTBEAT:
+            self._beat_at = now
+            self.segment.hold()
+
+    def _end(self, outcome: PoolOutcome) -> None:
+        """Let go of everything."""
+        if self.supervisor.broken:
+            outcome = PoolOutcome.BROKEN
+        self._recorder.event(EventKind.POOL_ENDED, outcome.value)
+        self._recorder.end(outcome)
+        self.at_end.close()
+        self.engine.close()
+        self.segment.close(outcome)
+        _fork.unregister(self)
+        self.ended.set()
+        self._refuse_all()
+        self.callbacks.close()
+        self.opened.set()
+
+    def _refuse_all(self) -> None:
+        """Give every job that came too late its error; callers and `_end` may do so at once."""
+        while True:
+            try:
+                action, arguments = self._inbox.popleft()
+            except IndexError:
+                return
+            if action == self._submit:
+                job: Job = arguments[0]
+                job.cancelled = True
+                job.sink.receive(0, 1, PARENT_ERROR, [self._terminated_error()])
+                job.sink.tell()
+
+    def after_fork_in_child(self) -> None:
+        """Nothing runs here: whoever waits, waits for nothing."""
+        # New ones: another thread may have held the old ones' locks when the process forked.
+        self.ended = threading.Event()
+        self.ended.set()
+        self.opened = self.ended

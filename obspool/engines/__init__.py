@@ -1,0 +1,1 @@
+"""What workers are made of: local processes, threads, and whatever else speaks the protocol."""

@@ -1,0 +1,312 @@
+"""The engine of local processes: a socketpair for each worker, one selector, one starter thread.
+
+    scheduler thread                    starter thread                     worker process
+        start() ────── request ───────────> fork/spawn ─────────────────────> main()
+        poll() <───── Started, wake ────────────┘                               │
+        send() ─ Sender ── channel (non-blocking here) ────────────────────────>│ (blocking there)
+        poll() <─ FrameReader ── channel ───────────────────────────────────────┘
+        revoke() ── the bank's words, under the worker's own claim lock
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from obspool import _fork, serial, wire
+from obspool.engines.protocol import (
+    Event,
+    Exited,
+    InitializerFailed,
+    Plan,
+    Ready,
+    Results,
+    Revoked,
+    Started,
+    StartFailed,
+    WorkerId,
+)
+from obspool.engines.starter import Starter, start_process
+from obspool.engines.waker import Waker
+from obspool.functions import Function, Functions
+from obspool.telemetry.bank import Claims
+from obspool.worker.process import WorkerSpec, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.engines.sampler import Sampler
+    from obspool.messages import Batch
+
+_log = logging.getLogger("obspool")
+
+# A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
+_LOOK_EVERY = 0.5
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """One process, as the scheduler's thread sees it."""
+
+    id: WorkerId
+    process: Any
+    channel: socket.socket
+    lifeline: socket.socket
+    claims: Claims
+    reader: wire.FrameReader = field(default_factory=wire.FrameReader)
+    sender: wire.Sender = field(default_factory=wire.Sender)
+    open: bool = True
+    writing: bool = False
+
+
+class ProcessEngine:
+    """Workers that are processes of this host."""
+
+    name = "processes"
+    killable = True
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        """Start the starter thread; `name` is for its people."""
+        self.start_method: str = plan.context.get_start_method()
+        self._plan = plan
+        self._functions = Functions(self.start_method)
+        self._workers: dict[WorkerId, _Worker] = {}
+        self._made: deque[_Worker | StartFailed] = deque()
+        self._ready_events: list[Event] = []
+        self._waker = Waker()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
+        # Both ends of what a worker is being started with: other pools' workers must not keep them.
+        self._starting: set[socket.socket] = set()
+        self._sampler: Sampler | None = None
+        _fork.register(self)
+        self._starter = Starter(f"obspool-starter-{name}", self._make, self._sample)
+
+    # -- what the scheduler asks for
+
+    def start(self, worker: WorkerId) -> None:
+        """Have the starter thread make the process."""
+        self._starter.request(worker)
+
+    def send(self, worker: WorkerId, batch: Batch) -> None:
+        """Write the batch to the channel, as far as it takes it now."""
+        self._write(self._workers[worker], wire.batch_frame(batch))
+
+    def stop(self, worker: WorkerId) -> None:
+        """Queue the word to stop behind the worker's batches."""
+        self._write(self._workers[worker], wire.plain_frame(wire.Frame.STOP))
+
+    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
+        """Take items back in shared memory: the answer is known at once."""
+        start = self._workers[worker].claims.revoke(first, until)
+        if start is not None and start < until:
+            self._ready_events.append(Revoked(worker, start, until))
+
+    def kill(self, worker: WorkerId, *, hard: bool) -> None:
+        """Send SIGTERM or SIGKILL."""
+        known = self._workers.get(worker)
+        if known is None:
+            return
+        with suppress(OSError):  # it is gone already: its end is on its way
+            if hard:
+                known.process.kill()
+            else:
+                known.process.terminate()
+
+    def wake(self) -> None:
+        """Have `poll` return."""
+        self._waker.wake()
+
+    def poll(self, timeout: float | None) -> list[Event]:
+        """Read and write channels, and see who is gone."""
+        events, self._ready_events = self._ready_events, []
+        if events:
+            timeout = 0
+        elif timeout is None or timeout > _LOOK_EVERY:
+            timeout = _LOOK_EVERY
+        selected = self._selector.select(timeout)
+        ended: list[_Worker] = []
+        for key, mask in selected:
+            worker = key.data
+            if worker is None:
+                self._waker.clear()
+            elif isinstance(worker, _Worker):
+                if mask & selectors.EVENT_WRITE:
+                    self._write(worker, ())
+                if mask & selectors.EVENT_READ:
+                    self._read(worker, events)
+            else:
+                ended.append(worker[0])
+        if not selected:
+            ended += [w for w in self._workers.values() if _exit_code(w.process) is not None]
+        while self._made:
+            self._take(self._made.popleft(), events)
+        for worker in ended:
+            self._bury(worker, events)
+        return events
+
+    def close(self) -> None:
+        """Close what is left; workers that could not be ended die with their lifelines."""
+        for worker in list(self._workers.values()):
+            self._forget(worker)
+        self._starter.close()
+        self._selector.close()
+        self._waker.close()
+        _fork.unregister(self)
+
+    # -- encoding
+
+    def encode_function(self, function: Callable[..., Any]) -> Function:
+        """Pickle the function, by reference where that is right."""
+        return self._functions.encode(function)
+
+    def encode(self, value: Any, *, copy: bool) -> Any:
+        """Pickle arguments."""
+        return serial.dumps(value, copy=copy)
+
+    def decode(self, payload: Any) -> Any:
+        """Unpickle a result."""
+        return serial.loads(payload)
+
+    def size(self, payload: Any) -> int:
+        """Return the payload's bytes."""
+        return serial.size_of(payload)
+
+    # -- the starter's thread
+
+    def _make(self, worker_id: WorkerId) -> None:
+        plan = self._plan
+        pairs: list[socket.socket] = []
+        try:
+            lock = plan.context.Lock()
+            claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
+            claims.reset()
+            channel, theirs = socket.socketpair()
+            pairs += channel, theirs
+            lifeline, their_lifeline = socket.socketpair()
+            pairs += lifeline, their_lifeline
+            self._starting.update(pairs)
+            spec = WorkerSpec(
+                *worker_id,
+                theirs.fileno(),
+                their_lifeline.fileno(),
+                plan.segment,
+                lock,
+                plan.initializer,
+                plan.initargs,
+            )
+            process = plan.make_process(target=main, args=(spec,))
+            process.name = process.name.replace("Process", "PoolWorker")
+            process.daemon = True
+            _fork.keep(theirs, their_lifeline)
+            start_process(process)
+        except BaseException as error:  # noqa: BLE001 - told to the scheduler
+            for end in pairs:
+                end.close()
+            self._made.append(StartFailed(worker_id, error))
+        else:
+            theirs.close()
+            their_lifeline.close()
+            channel.setblocking(False)
+            self._made.append(_Worker(worker_id, process, channel, lifeline, claims))
+        finally:
+            _fork.keep()
+            self._starting.difference_update(pairs)
+            self._waker.wake()
+
+    def _sample(self) -> None:
+        if self._sampler is None:
+            from obspool.engines.sampler import Sampler  # noqa: PLC0415 - psutil, not in short pools
+
+            self._sampler = Sampler(self._plan.segment)
+        self._sampler.sample({w.id: w.process.pid for w in list(self._workers.values())})
+
+    # -- the scheduler's thread
+
+    def _take(self, made: _Worker | StartFailed, events: list[Event]) -> None:
+        if isinstance(made, StartFailed):
+            events.append(made)
+            return
+        self._workers[made.id] = made
+        self._selector.register(made.channel, selectors.EVENT_READ, made)
+        self._selector.register(made.process.sentinel, selectors.EVENT_READ, (made,))
+        events.append(Started(made.id, made.process.pid, made.process))
+
+    def _write(self, worker: _Worker, parts: Any) -> None:
+        if not worker.open:
+            return
+        worker.sender.add(parts)
+        with suppress(OSError):  # it is gone: its end is on its way
+            worker.sender.send(worker.channel)
+        waiting = bool(worker.sender)
+        if waiting != worker.writing:
+            worker.writing = waiting
+            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
+            self._selector.modify(worker.channel, mask, worker)
+
+    def _read(self, worker: _Worker, events: list[Event]) -> bool:
+        """Read once; tell whether there may be more."""
+        try:
+            frames = worker.reader.receive(worker.channel)
+        except BlockingIOError:
+            return False
+        except (EOFError, OSError):
+            self._shut(worker)
+            return False
+        for frame in frames:
+            if frame.kind == wire.Frame.RESULTS:
+                parts, busy, ended = frame.results()
+                events.append(Results(worker.id, parts, busy, ended, frame.size))
+            elif frame.kind == wire.Frame.READY:
+                events.append(Ready(worker.id))
+            elif frame.kind == wire.Frame.FAILED:
+                events.append(InitializerFailed(worker.id, frame.payloads[0][0]))
+        return True
+
+    def _bury(self, worker: _Worker, events: list[Event]) -> None:
+        """Take what a worker that is gone has sent, and tell of its end."""
+        if self._workers.get(worker.id) is not worker:
+            return
+        while worker.open and self._read(worker, events):
+            pass
+        worker.process.join(timeout=1.0)  # the sentinel was seen: this reaps, and doesn't wait
+        begun = worker.claims.begun()
+        code = _exit_code(worker.process)
+        self._forget(worker)
+        events.append(Exited(worker.id, code, begun))
+
+    def _shut(self, worker: _Worker) -> None:
+        if worker.open:
+            worker.open = False
+            self._selector.unregister(worker.channel)
+            worker.channel.close()
+
+    def _forget(self, worker: _Worker) -> None:
+        del self._workers[worker.id]
+        self._shut(worker)
+        self._selector.unregister(worker.process.sentinel)
+        worker.lifeline.close()
+
+    def after_fork_in_child(self) -> None:
+        """Close what belongs to the parent: its ends of all channels, its selector."""
+        kept = _fork.kept()
+        sockets = [end for w in self._workers.values() for end in (w.channel, w.lifeline)]
+        made = [w for w in self._made if isinstance(w, _Worker)]
+        sockets += [end for w in made for end in (w.channel, w.lifeline)]
+        for end in (*sockets, *self._starting):
+            if end not in kept:
+                end.close()
+        self._workers.clear()
+        self._selector.close()
+        self._waker.close()
+
+
+def _exit_code(process: Any) -> int | None:
+    code: int | None = process.exitcode
+    return code

@@ -1,0 +1,170 @@
+"""The protocol between the scheduler and an engine: messages both ways, and nothing else.
+
+    scheduler ── start, send, revoke, stop, kill ──> engine
+    scheduler <── poll(): Started, Ready, Results, Revoked, Exited ... ── engine
+
+An engine never blocks its caller but in `poll`, and never calls back. So an engine may have its
+workers in this process, in others, or behind a network; and the scheduler can't tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.functions import Function
+    from obspool.messages import Batch, Part
+    from obspool.telemetry.segment import Segment
+
+
+class WorkerId(NamedTuple):
+    """One generation of a slot."""
+
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an engine needs to make workers.
+
+    Attributes:
+        segment: where they tell of themselves.
+        initializer: called with `initargs` in each new worker.
+        make_process: the pool's `Process`, with the context: what a subclass may override.
+        context: of multiprocessing; only local processes need one.
+    """
+
+    segment: Segment
+    initializer: Callable[..., Any] | None
+    initargs: tuple[Any, ...]
+    make_process: Callable[..., Any]
+    context: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker exists; `handle` is what `Pool._pool` shows of it."""
+
+    worker: WorkerId
+    pid: int
+    handle: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """A worker could not be made at all."""
+
+    worker: WorkerId
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has run its initializer and waits for work."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class InitializerFailed:
+    """A worker's initializer raised; `error` is a payload. The worker exits."""
+
+    worker: WorkerId
+    error: Any
+
+
+@dataclass(slots=True)
+class Results:
+    """Results: the parts, in the order in which the items ran.
+
+    Attributes:
+        busy: time in the items, ns.
+        ended: CLOCK_MONOTONIC in ns when the last one was done.
+        size: bytes received.
+    """
+
+    worker: WorkerId
+    parts: list[Part]
+    busy: int
+    ended: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Items from `first` to below `until` were taken back from the worker: none of them has begun."""
+
+    worker: WorkerId
+    first: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A worker is gone, and all that it sent has been received.
+
+    Attributes:
+        code: exit code, negative for a signal's number; None where there is no such thing.
+        begun: items with lower sequence numbers had begun, but for those taken back.
+    """
+
+    worker: WorkerId
+    code: int | None
+    begun: int
+
+
+Event: TypeAlias = Started | StartFailed | Ready | InitializerFailed | Results | Revoked | Exited
+
+
+class Engine(Protocol):
+    """Makes workers and talks to them; all but `wake` and the encoding is the scheduler's alone.
+
+    Attributes:
+        name: of the engine, as metrics show it.
+        killable: whether a worker can be ended while it runs an item.
+        start_method: of multiprocessing; empty where there is none.
+    """
+
+    name: str
+    killable: bool
+    start_method: str
+
+    def start(self, worker: WorkerId) -> None:
+        """Begin to make a worker: Started, or StartFailed, follows; then Ready."""
+
+    def send(self, worker: WorkerId, batch: Batch) -> None:
+        """Send a batch to a worker that is ready; never waits."""
+
+    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
+        """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe."""
+
+    def stop(self, worker: WorkerId) -> None:
+        """Have a worker end when it has run what it was sent; Exited follows."""
+
+    def kill(self, worker: WorkerId, *, hard: bool) -> None:
+        """End a worker now: politely (SIGTERM) or not (SIGKILL). Exited follows, if it can be ended."""
+
+    def poll(self, timeout: float | None) -> list[Event]:
+        """Wait until there are events, `wake` was called, or the time (seconds) is over."""
+
+    def wake(self) -> None:
+        """Have `poll` return; from any thread, a signal handler, a `__del__`."""
+
+    def close(self) -> None:
+        """Let go of everything; all workers are gone or can't be ended."""
+
+    def encode_function(self, function: Callable[..., Any]) -> Function:
+        """Make a function ready to travel; runs user code."""
+
+    def encode(self, value: Any, *, copy: bool) -> Any:
+        """Make a payload; runs user code. `copy`: the caller may change the value afterwards."""
+
+    def decode(self, payload: Any) -> Any:
+        """Make the value of a result or an error again; runs user code."""
+
+    def size(self, payload: Any) -> int:
+        """Return the bytes that the payload takes on its way."""

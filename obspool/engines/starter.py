@@ -1,0 +1,79 @@
+"""The one thread of a pool that makes processes and looks at them from outside."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import warnings
+from multiprocessing import process as mp_process
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Forking with threads running is what a pool with threads of its own does (the stdlib's too); what
+# it may lead to, a worker that never becomes ready, is dealt with where workers are watched.
+_FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\) may lead to deadlocks"
+
+
+class Starter:
+    """A thread that runs `make` for each request, and `tick` once a second between them."""
+
+    def __init__(self, name: str, make: Callable[[Any], None], tick: Callable[[], None]) -> None:
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._make = make
+        self._tick = tick
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def request(self, what: Any) -> None:
+        """Have `make(what)` called."""
+        self._requests.put(what)
+
+    def close(self) -> None:
+        """End the thread once it has done what was asked for."""
+        self._requests.put(None)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                what = self._requests.get(timeout=1.0)
+            except queue.Empty:
+                self._tick()
+                continue
+            if what is None:
+                return
+            self._make(what)
+
+
+def start_process(process: Any) -> None:
+    """Start a multiprocessing process, from a thread and also within a daemonic process.
+
+    The stdlib forbids daemonic processes to have children, as these would outlive it: workers can't.
+
+    Raises:
+        Exception: whatever the start raised.
+    """
+    _allow_fork_with_threads()
+    config: dict[str, Any] = mp_process.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
+    if not config.get("daemon"):
+        process.start()
+        return
+    # What BaseProcess.start does, but for its assertion: changing the config, even for a moment,
+    # would change it for the program's other threads too.
+    if process._popen is not None or process._parent_pid != os.getpid():  # noqa: SLF001
+        process.start()  # which says what is wrong
+        return
+    mp_process._cleanup()  # type: ignore[attr-defined] # noqa: SLF001
+    process._popen = process._Popen(process)  # noqa: SLF001
+    process._sentinel = process._popen.sentinel  # noqa: SLF001
+    del process._target, process._args, process._kwargs  # noqa: SLF001
+    mp_process._children.add(process)  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def _allow_fork_with_threads() -> None:
+    for action, message, _, _, _ in warnings.filters:
+        if action == "ignore" and getattr(message, "pattern", None) == _FORK_WARNING:
+            return
+    warnings.filterwarnings("ignore", _FORK_WARNING, DeprecationWarning)

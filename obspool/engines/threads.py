@@ -1,0 +1,206 @@
+"""The engine of threads of this process: payloads are the objects themselves, nothing is pickled."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from obspool.engines.protocol import (
+    Event,
+    Exited,
+    InitializerFailed,
+    Plan,
+    Ready,
+    Results,
+    Revoked,
+    Started,
+    StartFailed,
+    WorkerId,
+)
+from obspool.functions import Function, name_of
+from obspool.telemetry.bank import Bank, Claims
+from obspool.worker.outbox import Outbox
+from obspool.worker.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.messages import Batch, Part
+
+
+class _Identity:
+    """The codec within one process: every object is its own payload."""
+
+    deferrable: frozenset[type] = frozenset()
+
+    @staticmethod
+    def dump(value: Any) -> Any:
+        """Return the value."""
+        return value
+
+    load = dump_error = dump
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """One thread: batches come through its queue, None ends it."""
+
+    claims: Claims
+    batches: queue.SimpleQueue[Batch | None]
+
+
+class ThreadHandle:
+    """What `ThreadPool._pool` shows of a worker: enough of a `DummyProcess`."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        """Take the thread."""
+        self._thread = thread
+        self.name = thread.name
+        self.daemon = True
+
+    @property
+    def pid(self) -> int | None:
+        """The thread's native id."""
+        return self._thread.native_id
+
+    @property
+    def exitcode(self) -> int | None:
+        """0 when the thread has ended."""
+        return None if self._thread.is_alive() else 0
+
+    def is_alive(self) -> bool:
+        """Tell whether the thread runs."""
+        return self._thread.is_alive()
+
+
+class ThreadEngine:
+    """Workers that are threads; they can be stopped, not killed."""
+
+    name = "threads"
+    killable = False
+    start_method = ""
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        """Make nothing yet; `name` is for the threads' names."""
+        self._plan = plan
+        self._name = name
+        self._numbers = itertools.count(1)
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._workers: dict[WorkerId, _Worker] = {}
+
+    def start(self, worker: WorkerId) -> None:
+        """Start a thread."""
+        lock = threading.Lock()
+        segment = self._plan.segment
+        claims = Claims(segment.cells, segment.layout, *worker, lock)
+        claims.reset()
+        made = _Worker(claims, queue.SimpleQueue())
+        thread = threading.Thread(
+            target=self._run,
+            args=(worker, made),
+            name=f"obspool-{self._name}-{worker.slot}",
+            daemon=True,
+        )
+        self._workers[worker] = made
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            del self._workers[worker]
+            self._events.put(StartFailed(worker, error))
+            return
+        self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
+
+    def _run(self, worker: WorkerId, made: _Worker) -> None:
+        plan, codec = self._plan, _Identity()
+        layout, cells = plan.segment.layout, plan.segment.cells
+        bank = Bank(cells, layout, *worker, cpu_clock=time.thread_time_ns)
+
+        def send(parts: list[Part], busy: int, ended: int) -> None:
+            self._events.put(Results(worker, parts, busy, ended, 0))
+
+        runner = Runner(bank, made.claims, Outbox(send, codec), codec)
+        code = 0
+        try:
+            if plan.initializer is not None:
+                plan.initializer(*plan.initargs)
+        except Exception as error:  # noqa: BLE001 - told to the scheduler
+            self._events.put(InitializerFailed(worker, error))
+            code = 1
+        else:
+            self._events.put(Ready(worker))
+            try:
+                while True:
+                    batch = made.batches.get()
+                    if batch is None:
+                        break
+                    runner.run(batch)
+                    batch = None  # a waiting worker keeps no arguments alive
+            except SystemExit:  # ends the worker, as it does in a process
+                code = 1
+        bank.end()
+        self._events.put(Exited(worker, code, made.claims.begun()))
+
+    def send(self, worker: WorkerId, batch: Batch) -> None:
+        """Hand the batch over."""
+        if worker in self._workers:
+            self._workers[worker].batches.put(batch)
+
+    def stop(self, worker: WorkerId) -> None:
+        """Queue the word to stop behind the worker's batches."""
+        if worker in self._workers:
+            self._workers[worker].batches.put(None)
+
+    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
+        """Take items back in memory: the answer is known at once."""
+        start = self._workers[worker].claims.revoke(first, until)
+        if start is not None and start < until:
+            self._events.put(Revoked(worker, start, until))
+
+    def kill(self, worker: WorkerId, *, hard: bool) -> None:
+        """Take back what hasn't begun and stop afterwards: a thread can't be ended from outside."""
+        made = self._workers.get(worker)
+        if made is not None and not hard:
+            made.claims.revoke(0, 1 << 62)
+            made.batches.put(None)
+
+    def poll(self, timeout: float | None) -> list[Event]:
+        """Wait for the first event; take those that are there already with it."""
+        events: list[Event] = []
+        try:
+            event = self._events.get(timeout=timeout)
+            while True:
+                if event is not None:
+                    events.append(event)
+                    if isinstance(event, Exited):
+                        self._workers.pop(event.worker, None)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return events
+
+    def wake(self) -> None:
+        """Have `poll` return."""
+        self._events.put(None)
+
+    def close(self) -> None:
+        """Forget the threads; those that still run an item end after it."""
+        self._workers.clear()
+
+    def encode_function(self, function: Callable[..., Any]) -> Function:
+        """Return the function as it is."""
+        return Function(next(self._numbers), function, kept=False, name=name_of(function))
+
+    def encode(self, value: Any, *, copy: bool) -> Any:  # noqa: ARG002 - nothing is copied
+        """Return the value as it is."""
+        return value
+
+    def decode(self, payload: Any) -> Any:
+        """Return the value as it is."""
+        return payload
+
+    def size(self, payload: Any) -> int:  # noqa: ARG002 - nothing travels
+        """Return 0: nothing travels."""
+        return 0

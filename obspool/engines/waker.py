@@ -1,0 +1,45 @@
+"""A way to interrupt a selector from any thread, a signal handler or a `__del__`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+
+class Waker:
+    """An eventfd, or a pipe where there is none."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+        self._woken = False
+
+    def fileno(self) -> int:
+        """Return what becomes readable."""
+        return self._read
+
+    def wake(self) -> None:
+        """Make it readable; costs nothing while it is."""
+        if self._woken or self._write < 0:
+            return
+        with suppress(BlockingIOError, OSError):  # full is woken; closed needs no waking
+            os.write(self._write, b"\1\0\0\0\0\0\0\0")
+        # Only now: were it set before, and the write interrupted, nobody would write again.
+        self._woken = True
+
+    def clear(self) -> None:
+        """Be ready for the next wake; what was asked for before is to be looked at afterwards."""
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
+        self._woken = False
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        ends = {self._read, self._write} - {-1}
+        self._read = self._write = -1
+        for end in ends:
+            os.close(end)

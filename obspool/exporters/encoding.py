@@ -1,0 +1,91 @@
+"""Writes families of samples as text, 0.0.4 or OpenMetrics, several times as fast as the client.
+
+It writes what prometheus_client's two `generate_latest` write, byte for byte (a test holds them
+equal), for what our collector yields: valid names, no exemplars, no timestamps. At 1,024 workers
+(23,500 samples) the client takes 150 ms for the text and 230 ms for OpenMetrics, which is what a
+Prometheus asks for; at each scrape that time would be taken from the pool's own threads.
+"""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.utils import floatToGoString
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.core import Metric
+
+# Fixed, not what choose_encoder() answers: that repeats the version which the client wrote.
+TEXT_TYPE = choose_encoder("")[1]
+OPENMETRICS_TYPE = CONTENT_TYPE_LATEST
+
+# Level 9, the default, takes 15 times as long as 1 and saves a quarter of these bytes.
+_GZIP_LEVEL = 1
+
+# From here on Go, and so floatToGoString, writes an exponent.
+_PLAIN_INTEGERS = 1_000_000
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Tell which of the two formats an Accept header asks for, as prometheus_client decides it."""
+    try:
+        return choose_encoder(accept)[1].startswith("application/openmetrics-text")
+    except TypeError:  # a version that isn't numbers: it compares them
+        return False
+
+
+def compress(body: bytes, accept_encoding: str) -> bytes | None:
+    """Return the body gzipped, or None when the client doesn't take that."""
+    return gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzip_accepted(accept_encoding) else None
+
+
+def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
+    """Write all families in one of the two formats.
+
+    Raises:
+        TypeError: a value isn't a number, or a label's not a string.
+    """
+    # All of them at once: while they are held, no two label dictionaries share an id.
+    held = list(families)
+    written: dict[int, str] = {}
+    lines: list[str] = []
+    for family in held:
+        lines.append(_head(family, openmetrics=openmetrics))
+        for sample in family.samples:
+            labels = written.get(id(sample.labels))
+            if labels is None:
+                labels = written[id(sample.labels)] = _labels(sample.labels)
+            value = sample.value
+            if type(value) is int and 0 <= value < _PLAIN_INTEGERS:
+                lines.append(f"{sample.name}{labels} {value}.0\n")
+            else:
+                number: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+                lines.append(f"{sample.name}{labels} {number}\n")
+    if openmetrics:
+        lines.append("# EOF\n")
+    return "".join(lines).encode()
+
+
+def _head(family: Metric, *, openmetrics: bool) -> str:
+    name = family.name
+    text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
+    if openmetrics:
+        text = text.replace('"', r"\"")
+    elif family.type == "counter":
+        name += "_total"
+    return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join([f'{key}="{_escape(labels[key])}"' for key in sorted(labels)]) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

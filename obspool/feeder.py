@@ -1,0 +1,137 @@
+"""Takes a job's items from the caller's iterable, pickles them, and stays a bounded way ahead.
+
+All that runs user code (the iterable, `__reduce__`) is here: in the caller's thread where the caller
+waits anyway or the job is small, else in a thread of the job's own, since an iterable may block, or
+wait for the job's own earlier results.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from obspool.jobs import AHEAD_BYTES, AHEAD_TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from obspool.engines.protocol import Engine
+    from obspool.jobs import Job
+
+class Feeder:
+    """Feeds one job."""
+
+    def __init__(self, job: Job, items: Iterable[Any], engine: Engine) -> None:
+        self._job = job
+        self._items = items
+        self._engine = engine
+
+    def run(self, *, copy: bool = True) -> None:
+        """Feed the job to its end, or until it is cancelled.
+
+        What the iterable raises becomes the outcome of the item that it should have given, as in the
+        stdlib; nothing follows it.
+
+        Args:
+            copy: whether the caller may change large objects before they are sent.
+        """
+        job = self._job
+        try:
+            items, self._items = iter(self._items), ()
+            if job.listed:
+                self._feed_chunks(items, copy=copy)
+            else:
+                self._feed_items(items, copy=copy)
+        except Exception as error:  # noqa: BLE001 - an outcome
+            self._fail(error)
+        finally:
+            job.fed = True
+            self._engine.wake()
+
+    def _feed_items(self, items: Iterator[Any], *, copy: bool) -> None:
+        job, encode, size = self._job, self._engine.encode, self._engine.size
+        pending = job.pending
+        for item in items:
+            try:
+                payload = encode(item, copy=copy)
+            except Exception as error:  # noqa: BLE001 - the item's outcome
+                self._fail(error)
+                continue
+            job.items_fed += 1
+            job.tasks_fed += 1
+            job.bytes_fed += len(payload) if type(payload) is bytes else size(payload)
+            pending.append(payload)
+            if job.hungry:
+                job.hungry = False
+                self._engine.wake()
+            if job.tasks_fed - job.tasks_taken >= AHEAD_TASKS or (
+                job.bytes_fed - job.bytes_taken >= AHEAD_BYTES
+            ):
+                self._wait()
+            if job.cancelled:
+                return
+
+    def _feed_chunks(self, items: Iterator[Any], *, copy: bool) -> None:
+        job, engine = self._job, self._engine
+        while chunk := list(islice(items, job.chunk)):
+            try:
+                payload = engine.encode(chunk, copy=copy)
+            except Exception:  # noqa: BLE001 - found again below, by its item
+                self._feed_one_by_one(chunk, copy=copy)
+            else:
+                self._push(payload, len(chunk))
+            if job.cancelled:
+                return
+
+    def _feed_one_by_one(self, chunk: list[Any], *, copy: bool) -> None:
+        """Feed a chunk in which something can't be pickled: all but that runs."""
+        for item in chunk:
+            try:
+                payload = self._engine.encode([item], copy=copy)
+            except Exception as error:  # noqa: BLE001 - the item's outcome
+                self._fail(error)
+            else:
+                self._push(payload, 1)
+
+    def _push(self, payload: Any, count: int) -> None:
+        job = self._job
+        job.items_fed += count
+        job.tasks_fed += 1
+        job.bytes_fed += self._engine.size(payload)
+        job.pending.append((payload, count))
+        if job.hungry:
+            job.hungry = False
+            self._engine.wake()
+        if job.bytes_fed - job.bytes_taken >= AHEAD_BYTES:
+            self._wait()
+
+    def _fail(self, error: BaseException) -> None:
+        """Make an error the outcome of the next item; it takes its place among the pending ones."""
+        job = self._job
+        job.items_fed += 1
+        job.tasks_fed += 1
+        job.flawed = True
+        job.pending.append(Unsendable(error))
+        if job.hungry:
+            job.hungry = False
+            self._engine.wake()
+
+    def _wait(self) -> None:
+        """Wait until the scheduler has taken half of what is ahead."""
+        job = self._job
+        gate = Lock()
+        gate.acquire()
+        job.feeder_waits = gate
+        self._engine.wake()
+        while job.feeder_waits is gate and not job.cancelled:
+            gate.acquire(timeout=1.0)
+
+
+class Unsendable:
+    """Stands among a job's pending payloads for an item that can't be sent, and why."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -1,0 +1,205 @@
+"""A job: one call on the pool, its items on their way to workers, and how far they are."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from obspool.messages import Kind
+from obspool.words import JobKind, Outcome
+
+if TYPE_CHECKING:
+    from obspool.functions import Function
+    from obspool.supervisor import Worker
+
+# A part of results that the parent made itself: its payload is the exception, not encoded.
+PARENT_ERROR = 4
+
+# How far a feeder gets ahead of what was sent to workers. With less, workers wait for the feeder's next
+# turn of the GIL (5 ms); with more, a map over 10 GB holds more of it as pickles.
+AHEAD_TASKS = 16384
+AHEAD_BYTES = 32 << 20
+
+_ids = itertools.count(1)
+
+
+class Sink(Protocol):
+    """What the caller holds of a job; the scheduler's thread fills it and never waits for it."""
+
+    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
+        """Take the outcome of `count` items from `first` on; kinds as in messages, PARENT_ERROR."""
+
+    def complete(self) -> bool:
+        """All items are there. Return whether callbacks must run before the caller is told."""
+
+    def tell(self) -> None:
+        """Wake whoever waits."""
+
+
+class Job:
+    """A call on the pool.
+
+    The feeder (one thread) appends to `pending`, the scheduler's thread takes from it; each of the
+    other fields has one writer too.
+
+    Attributes:
+        chunk: items per task; 1 for a payload that is an item.
+        listed: whether payloads are lists of items (tasks of a chunksize above 1).
+        pending: payloads not sent yet; for listed ones, (payload, number of items).
+        fed: the feeder has appended its last.
+        items_fed: how many items it appended.
+        flawed: among the pending ones there may be an Unsendable.
+        hungry: the scheduler would like to be woken at the next one.
+        cancelled: the feeder is to end.
+        holders: workers that have the job's function, where it isn't kept.
+    """
+
+    __slots__ = (
+        "bytes_fed",
+        "bytes_taken",
+        "call",
+        "cancelled",
+        "chunk",
+        "errors",
+        "failed_outcome",
+        "fed",
+        "feeder_waits",
+        "flawed",
+        "function",
+        "holders",
+        "hungry",
+        "id",
+        "items_counted",
+        "items_done",
+        "items_fed",
+        "items_ok",
+        "items_skipped",
+        "items_taken",
+        "kind",
+        "listed",
+        "pending",
+        "row",
+        "sink",
+        "stop_on_error",
+        "submitted",
+        "tasks_counted",
+        "tasks_fed",
+        "tasks_taken",
+    )
+
+    def __init__(  # noqa: PLR0913 - a record
+        self, kind: JobKind, function: Function, call: int, chunk: int, sink: Sink
+    ) -> None:
+        self.id = next(_ids)
+        self.kind = kind
+        self.function = function
+        self.call = call
+        self.chunk = chunk
+        self.listed = chunk > 1
+        self.stop_on_error = kind in {JobKind.MAP, JobKind.STARMAP}
+        self.sink = sink
+        self.submitted = time.monotonic_ns()
+        self.pending: deque[Any] = deque()
+        self.fed = False
+        self.flawed = False
+        self.hungry = False
+        self.cancelled = False
+        self.holders: list[Worker] = []
+        self.feeder_waits: Lock | None = None
+        self.items_fed = self.tasks_fed = self.bytes_fed = 0
+        self.items_counted = self.tasks_counted = 0
+        self.items_taken = self.tasks_taken = self.bytes_taken = 0
+        self.items_done = self.items_ok = self.items_skipped = self.errors = 0
+        self.failed_outcome = Outcome.OK
+        self.row = -1
+
+    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
+        """Take the outcome of items."""
+        self.items_done += count
+        if kind in {Kind.ITEMS, Kind.LIST}:
+            self.items_ok += count
+        elif kind == Kind.SKIPPED:
+            self.items_skipped += count
+        else:
+            self.errors += count
+            if self.failed_outcome is Outcome.OK:
+                self.failed_outcome = Outcome.ERROR
+        self.sink.receive(first, count, kind, payloads)
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has its outcome."""
+        return self.fed and self.items_done == self.items_fed
+
+    def feed_one(self, payload: Any) -> None:
+        """Feed all of a job of one item."""
+        self.pending.append(payload)
+        self.items_fed = self.tasks_fed = 1
+        self.bytes_fed = len(payload) if type(payload) is bytes else 0
+        self.fed = True
+
+    def taken(self, tasks: int, items: int) -> None:
+        """Note that so much of what was pending is on its way; let the feeder go on."""
+        self.tasks_taken += tasks
+        self.items_taken += items
+        # By the mean size: the size of each would have to be asked for again.
+        self.bytes_taken = self.bytes_fed - len(self.pending) * self.task_bytes()
+        if self.feeder_waits is not None and self.tasks_fed - self.tasks_taken < AHEAD_TASKS // 2:
+            self.release_feeder()
+
+    def task_bytes(self) -> int:
+        """Return the mean size of a task's payload, at least 1."""
+        return self.bytes_fed // (self.tasks_fed or 1) + 1
+
+    def release_feeder(self) -> None:
+        """Let a feeder go on that waits because it is too far ahead."""
+        waits = self.feeder_waits
+        if waits is not None:
+            self.feeder_waits = None
+            waits.release()
+
+
+class Sent:
+    """A run of a job's items that was sent to a worker: the parent's ledger.
+
+    Attributes:
+        item: index in the job of the first item.
+        first: its sequence number; set when it is sent.
+        count: items; fewer than were sent, once some were taken back.
+        received: how many of them have an outcome.
+        payloads: kept, so that what hasn't begun can be sent again.
+        skip: items at the start of the payload of a chunk that are not of this run.
+        failed: an item of this chunk failed.
+    """
+
+    __slots__ = ("count", "failed", "first", "item", "job", "payloads", "received", "skip")
+
+    def __init__(
+        self, job: Job, item: int, count: int, payloads: list[Any], skip: int = 0
+    ) -> None:
+        self.job = job
+        self.item = item
+        self.first = 0
+        self.count = count
+        self.payloads = payloads
+        self.skip = skip
+        self.received = 0
+        self.failed = False
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks this is: one for (a part of) a chunk."""
+        return 1 if self.job.listed else self.count
+
+    def tail(self, offset: int) -> Sent:
+        """Return the run from the item at `offset` on, not sent yet; this one ends before it."""
+        count = self.count - offset
+        self.count = offset
+        if self.job.listed:
+            return Sent(self.job, self.item + offset, count, self.payloads, self.skip + offset)
+        payloads = self.payloads[offset:]
+        del self.payloads[offset:]
+        return Sent(self.job, self.item + offset, count, payloads)

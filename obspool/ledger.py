@@ -1,0 +1,303 @@
+"""The parent's ledger: where every item is, before it is sent and until it has its outcome.
+
+Tasks obey a law over the parent's own counts, at all times:
+
+    submitted = queued + outstanding + completed (ok, error, timeout, cancelled, lost)
+
+and items have the same law, with `skipped`. A chunk that is cut, because its rest was taken back from a
+worker or was lost before it began, is two tasks from then on, and is counted so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from obspool.errors import WorkerLostError
+from obspool.feeder import Unsendable
+from obspool.jobs import PARENT_ERROR, Job, Sent
+from obspool.messages import Kind
+from obspool.supervisor import how
+from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
+from obspool.words import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from obspool.engines.protocol import Exited
+    from obspool.messages import Part
+    from obspool.supervisor import Worker
+
+_OK = OUTCOMES.index(Outcome.OK)
+_ERROR = OUTCOMES.index(Outcome.ERROR)
+_LOST = OUTCOMES.index(Outcome.LOST)
+_SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
+
+
+class Ledger:
+    """All jobs that have not ended, and all runs of items that are queued again.
+
+    Attributes:
+        jobs: by id.
+        again: runs that were taken back, or had not begun when their worker was lost.
+        finished: jobs that ended since this list was last emptied.
+        queued: tasks that were fed and counted, and not taken yet.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.jobs: dict[int, Job] = {}
+        self.again: deque[Sent] = deque()
+        self.finished: list[Job] = []
+        self.queued = 0
+
+    def submit(self, job: Job) -> None:
+        """Take a job in; its feeder may have begun, and may have ended, already."""
+        self.jobs[job.id] = job
+        self._recorder.job_submitted(job)
+
+    def count_fed(self, job: Job) -> None:
+        """Count what the job's feeder has fed meanwhile."""
+        tasks, items = job.tasks_fed, job.items_fed  # the feeder's; read once
+        self._recorder.tasks_submitted[KINDS.index(job.kind)] += tasks - job.tasks_counted
+        self._recorder.items_submitted += items - job.items_counted
+        self.queued += tasks - job.tasks_counted
+        job.tasks_counted, job.items_counted = tasks, items
+
+    def collect(self, job: Job) -> None:
+        """Take the job out if it has ended."""
+        if not job.done or self.jobs.pop(job.id, None) is None:
+            return
+        self.count_fed(job)
+        self._recorder.job_completed(job, job.failed_outcome)
+        number = job.function.number
+        for worker in job.holders:
+            worker.known.discard(number)
+            worker.forget.append(number)
+        self.finished.append(job)
+
+    def take(self, job: Job, room: int) -> Sent | None:
+        """Take what is to be sent next of what the feeder has fed.
+
+        Returns:
+            One chunk, or up to `room` single items; None when there is nothing. What the feeder
+            could not pickle gets its outcome here, and is passed over.
+        """
+        pending = job.pending
+        while job.flawed and pending and type(pending[0]) is Unsendable:
+            flaw = pending.popleft()
+            item = job.items_taken
+            self._taken(job, 1, 1)
+            self._settle(job, item, 1, flaw.error, Outcome.ERROR)
+            self._recorder.tasks_completed[_ERROR] += 1
+        item = job.items_taken
+        if not pending:
+            self.collect(job)
+            return None
+        if job.listed:
+            payload, count = pending.popleft()
+            self._taken(job, 1, count)
+            return Sent(job, item, count, [payload])
+        count = min(room, len(pending))
+        if job.flawed:
+            count = next((i for i in range(count) if type(pending[i]) is Unsendable), count)
+        payloads = [pending.popleft() for _ in range(count)]
+        self._taken(job, count, count)
+        return Sent(job, item, count, payloads)
+
+    def _taken(self, job: Job, tasks: int, items: int) -> None:
+        job.taken(tasks, items)
+        if job.tasks_taken > job.tasks_counted:
+            self.count_fed(job)
+        self.queued -= tasks
+
+    def _settle(
+        self, job: Job, item: int, count: int, error: BaseException, outcome: Outcome
+    ) -> None:
+        """Give items an outcome that the parent made."""
+        if job.failed_outcome is Outcome.OK:
+            job.failed_outcome = outcome
+        job.receive(item, count, PARENT_ERROR, [error] * count)
+        self._recorder.items_completed[OUTCOMES.index(outcome)] += count
+
+    # -- outcomes from workers
+
+    def accept(self, worker: Worker, parts: Iterable[Part]) -> int:
+        """Take results: a part may cover several runs, and a run may come in any partition.
+
+        Returns:
+            How many tasks they complete.
+
+        Raises:
+            LookupError: the worker answered for an item that it wasn't asked for.
+        """
+        done = 0
+        for part in parts:
+            first, left, payloads = part.first, part.count, part.payloads
+            while left:
+                sent = worker.outstanding[0]
+                if first != sent.first + sent.received:
+                    raise LookupError(
+                        f"the worker in slot {worker.id.slot} answered for item {first}, and "
+                        f"{sent.first + sent.received} was asked for next"
+                    )
+                count = min(left, sent.count - sent.received)
+                mine = payloads
+                if count < left:
+                    mine, payloads = payloads[:count], payloads[count:]
+                done += self._receive(worker, sent, count, part.kind, mine)
+                first += count
+                left -= count
+        return done
+
+    def _receive(
+        self, worker: Worker, sent: Sent, count: int, kind: int, payloads: list[Any]
+    ) -> int:
+        job = sent.job
+        outcome = _OK
+        if kind == Kind.ERROR:
+            outcome = _ERROR
+            sent.failed = True
+        elif kind == Kind.SKIPPED:
+            outcome = _SKIPPED
+        item = sent.item + sent.received
+        sent.received += count
+        self._recorder.items_completed[outcome] += count
+        whole = sent.received == sent.count
+        if whole:
+            worker.outstanding.popleft()
+        done = int(whole) if job.listed else count
+        if done:
+            self._complete(worker, done, _ERROR if sent.failed and job.listed else outcome)
+        job.receive(item, count, kind, payloads)
+        if job.done:
+            self.collect(job)
+        return done
+
+    def _complete(self, worker: Worker, tasks: int, outcome: int) -> None:
+        worker.tasks -= tasks
+        self._recorder.tasks_outstanding -= tasks
+        self._recorder.tasks_completed[outcome] += tasks
+
+    # -- back into the queue
+
+    def _cut(self, worker: Worker, sent: Sent, offset: int) -> Sent | None:
+        """Take the run from `offset` on away from a worker; no item of it has begun."""
+        if offset >= sent.count:
+            return None
+        tail = sent.tail(offset)
+        if sent.job.listed and offset:
+            self._recorder.tasks_submitted[KINDS.index(sent.job.kind)] += 1
+            if sent.received == sent.count:
+                self._complete(worker, 1, _ERROR if sent.failed else _OK)
+        else:
+            worker.tasks -= tail.tasks
+            self._recorder.tasks_outstanding -= tail.tasks
+        return tail
+
+    def take_back(self, worker: Worker, first: int, until: int, parts: int) -> None:
+        """Queue again what a worker gave back: its items numbered in [first, until).
+
+        Args:
+            worker: that gave back.
+            first: the first item's number.
+            until: the number after the last one's.
+            parts: into how many tasks to cut a chunk, for as many idle workers.
+        """
+        tails: list[Sent] = []
+        kept: list[Sent] = []
+        outstanding = worker.outstanding
+        while outstanding and outstanding[-1].first + outstanding[-1].count > first:
+            sent = outstanding.pop()
+            if sent.first >= until:  # sent after the question was asked
+                kept.append(sent)
+                continue
+            tail = self._cut(worker, sent, max(first - sent.first, sent.received))
+            if tail is not None:
+                tails.append(tail)
+            if sent.received < sent.count:
+                kept.append(sent)
+        outstanding.extend(reversed(kept))
+        for tail in tails:
+            worker.tasks_left += tail.tasks
+            for piece in reversed(self._split(tail, parts)):
+                self._recorder.tasks_stolen += piece.tasks
+                self.again.appendleft(piece)
+
+    def _split(self, sent: Sent, parts: int) -> list[Sent]:
+        pieces = [sent]
+        if sent.job.listed:
+            length = -(-sent.count // parts)
+            while pieces[-1].count > length:
+                pieces.append(pieces[-1].tail(length))
+            self._recorder.tasks_submitted[KINDS.index(sent.job.kind)] += len(pieces) - 1
+        return pieces
+
+    def lose(self, worker: Worker, event: Exited) -> None:
+        """Settle what a worker had when it died: what had begun is lost, the rest runs elsewhere."""
+        again: list[Sent] = []
+        memory = self._recorder.resident_bytes(worker.id)
+        for sent in worker.outstanding:
+            begun = min(max(event.begun - sent.first, sent.received), sent.count)
+            tail = self._cut(worker, sent, begun)
+            if tail is not None:
+                again.append(tail)
+            lost = sent.count - sent.received
+            if not lost:
+                continue
+            error = _lost_error(worker, event, sent, memory)
+            self._complete(worker, 1 if sent.job.listed else lost, _LOST)
+            self._settle(sent.job, sent.item + sent.received, lost, error, Outcome.LOST)
+            self.collect(sent.job)
+        worker.outstanding.clear()
+        self.again.extendleft(reversed(again))
+
+    def fail_all(self, workers: Iterable[Worker], error: BaseException, outcome: Outcome) -> None:
+        """Give every item that has no outcome yet this error: nothing runs any more."""
+        for worker in workers:
+            for sent in worker.outstanding:
+                tail = self._cut(worker, sent, sent.received)
+                if tail is not None:
+                    self.again.append(tail)
+            worker.outstanding.clear()
+        while self.again:
+            self._give_up(self.again.popleft(), error, outcome)
+        for job in list(self.jobs.values()):
+            job.cancelled = True
+            self.count_fed(job)
+            while job.pending:
+                sent_ = self.take(job, len(job.pending))
+                if sent_ is not None:
+                    self._give_up(sent_, error, outcome)
+            if not job.fed:  # its feeder may be in user code for ever: the job ends now
+                job.failed_outcome = outcome
+                job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
+                job.fed = True
+            job.release_feeder()
+            job.items_done = job.items_fed
+            self.collect(job)
+
+    def _give_up(self, sent: Sent, error: BaseException, outcome: Outcome) -> None:
+        self._settle(sent.job, sent.item, sent.count, error, outcome)
+        self._recorder.tasks_completed[OUTCOMES.index(outcome)] += sent.tasks
+        self.collect(sent.job)
+
+
+def _lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> WorkerLostError:
+    """Say which worker died of what, in which item, and what else was lost with it."""
+    ran = event.begun - 1 - sent.first
+    first, last = sent.item + sent.received, sent.item + sent.count - 1
+    name = sent.job.function.name
+    text = f"the worker in slot {worker.id.slot} (pid {worker.pid}) died: {how(event.code)}"
+    if ran < sent.count:
+        text += f", while it ran item {sent.item + ran} of {name}"
+        last -= 1
+    else:
+        text += f", with results of {name} that it had not sent yet"
+    if last > first:
+        text += f"; items {first} to {last} had been run, and their results are lost with it"
+    elif last == first:
+        text += f"; item {first} had been run, and its result is lost with it"
+    if memory:
+        text += f"; its memory was {memory >> 20} MiB when last seen"
+    return WorkerLostError(text)

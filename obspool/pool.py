@@ -1,0 +1,482 @@
+"""The public class: it turns calls into jobs, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.pool as mp_pool
+import os
+import sys
+import threading
+import warnings
+import weakref
+from functools import partial
+from multiprocessing import get_context, util
+from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if sys.platform == "win32":
+    raise ImportError("obspool needs a POSIX system; fall back to multiprocessing.pool.Pool")
+
+from obspool.cpus import usable_cpus
+from obspool.engines.protocol import Plan
+from obspool.functions import Function, name_of
+from obspool.jobs import Job
+from obspool.messages import Call
+from obspool.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
+from obspool.words import JobKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from obspool.core import Core
+    from obspool.engines.protocol import Engine
+    from obspool.telemetry.snapshot import Snapshot
+
+_log = logging.getLogger("obspool")
+
+# A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
+SMALL_JOB = 64
+
+# A subclass that overrides one of these works with the stdlib's queues and handler threads, which
+# this pool hasn't got: it gets the stdlib's machinery.
+_HOOKS = (
+    "_setup_queues",
+    "_get_tasks",
+    "_handle_results",
+    "_handle_tasks",
+    "_handle_workers",
+    "_help_stuff_finish",
+    "_repopulate_pool",
+    "_repopulate_pool_static",
+    "_maintain_pool",
+    "_terminate_pool",
+    "_guarded_task_generation",
+    "_map_async",
+)
+
+# How long terminate() waits for the end (seconds): the scheduler gives up a little earlier.
+TERMINATE_PATIENCE = 5.0
+
+
+class Pool(mp_pool.Pool):
+    """A `multiprocessing.pool.Pool` that can be seen into and steered while it works.
+
+    Args:
+        processes: number of workers; None: the CPUs that this process may really use (the affinity,
+            the cgroup's quota, PYTHON_CPU_COUNT).
+        initializer: called as `initializer(*initargs)` when a worker starts.
+        initargs: its arguments.
+        maxtasksperchild: tasks (chunks, not items) after which a worker is replaced; None: never.
+        context: of multiprocessing, as from `multiprocessing.get_context("spawn")`.
+        name: by which `obspool top`, /metrics and the registry know the pool; by default the
+            script's. A taken name gets the next free suffix (`nightly-2`).
+        metrics: where to serve /metrics from this process: a port of the loopback interface, or
+            "host:port"; True for any free port; None: as OBSPOOL_METRICS says, else nowhere.
+        balance: let idle workers take over the rest of a chunk that another one runs; False keeps
+            each chunk whole and in one worker.
+
+    Raises:
+        ValueError: `processes` below 1, a `maxtasksperchild` that isn't a positive integer, a name
+            with nothing usable in it.
+        TypeError: `initializer` can't be called.
+        MetricsServerError: `metrics` names an address that can't be had.
+    """
+
+    _stdlib_machinery: ClassVar[bool] = False
+    _engine_name: ClassVar[str] = "processes"
+    _core: Core | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a subclass that overrides queue-level hooks the stdlib's machinery."""
+        super().__init_subclass__(**kwargs)
+        overridden = [name for name in _HOOKS if name in cls.__dict__]
+        if not overridden or cls._stdlib_machinery or cls.__module__ == __name__:
+            return
+        base = mp_pool.ThreadPool if issubclass(cls, mp_pool.ThreadPool) else mp_pool.Pool
+        own = {name for kind in cls.__mro__ if _is_ours(kind) for name in vars(kind)}
+        for name in own - {"__doc__", "__module__", "__dict__", "__weakref__"}:
+            if name not in cls.__dict__ and hasattr(base, name) and name != "__init_subclass__":
+                value = next(vars(k)[name] for k in base.__mro__ if name in vars(k))
+                setattr(cls, name, value)
+        cls._stdlib_machinery = True
+        warnings.warn(
+            f"{cls.__qualname__} overrides {overridden[0]}, which belongs to the stdlib Pool's own "
+            "machinery: it gets that, and no telemetry",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        *,
+        name: str | None = None,
+        metrics: bool | int | str | None = None,
+        balance: bool = True,
+    ) -> None:
+        self._state = INIT  # for __del__, should this fail
+        self._ctx = context or get_context()
+        if processes is None:
+            processes = usable_cpus()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        from obspool.assembly import assemble  # noqa: PLC0415 - the stdlib's machinery needs none
+
+        make_process = partial(_process, weakref.ref(self), self._ctx)
+        self._core = assemble(
+            partial(self._make_engine, make_process),
+            engine_name=self._engine_name,
+            start_method=self._ctx.get_start_method() if self._engine_name == "processes" else "",
+            processes=processes,
+            max_tasks=maxtasksperchild,
+            name=name,
+            metrics=metrics,
+            balance=balance,
+        )
+        self._terminate = util.Finalize(self, _end, args=(self._core,), exitpriority=15)
+        self._core.open()
+        self._state = RUN
+
+    def _make_engine(self, make_process: Callable[..., Any], segment: Any, name: str) -> Engine:
+        from obspool.engines.processes import ProcessEngine  # noqa: PLC0415 - threads need none
+
+        plan = Plan(segment, self._initializer, self._initargs, make_process, self._ctx)
+        return ProcessEngine(plan, name)
+
+    # -- what clients of the stdlib's Pool look at
+
+    @property
+    def _pool(self) -> list[Any]:
+        """The processes of the workers that exist."""
+        return [] if self._core is None else self._core.supervisor.handles()
+
+    @property
+    def _state(self) -> str:
+        """RUN, CLOSE, TERMINATE or INIT; also when it was `obspool close` that closed it."""
+        core = self._core
+        if core is not None and self._said_state == RUN and core.closing:
+            return TERMINATE if core.terminating else CLOSE
+        return self._said_state
+
+    @_state.setter
+    def _state(self, value: str) -> None:
+        self._said_state = value
+
+    def _repopulate_pool(self) -> None:
+        """See that every slot has its worker: the supervisor does so by itself."""
+        if self._core is not None:
+            self._core.engine.wake()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn, _run: str = RUN) -> None:
+        """Warn of a pool that was never closed, as the stdlib does."""
+        if getattr(self, "_said_state", None) == _run and self._state == _run:
+            _warn(
+                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
+            )
+
+    def __reduce__(self) -> Any:
+        """Refuse: a pool belongs to its process."""
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    # -- seeing
+
+    @property
+    def name(self) -> str:
+        """The name that the pool really got."""
+        return self._live().name
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where this process serves /metrics for the pool, None where it doesn't."""
+        return self._live().metrics_url
+
+    def stats(self) -> Snapshot:
+        """Return how the pool is, also after its end; costs it nothing.
+
+        Raises:
+            ForkedPoolError: in a forked child of the pool's process.
+        """
+        return self._live().stats()
+
+    def _live(self) -> Core:
+        if self._core is None:
+            raise ValueError("this pool works with the stdlib's machinery, without telemetry")
+        return self._core
+
+    # -- calls
+
+    def _check_running(self) -> None:
+        core = self._live()
+        core.check()
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - the stdlib's signature; never changed
+    ) -> Any:
+        """Call `func(*args, **kwds)` in a worker and return its result."""
+        return self._apply(func, args, kwds, None, None, copy=False).get()
+
+    def apply_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - as above
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """Have `func(*args, **kwds)` called in a worker; return what its result will be."""
+        return self._apply(func, args, kwds, callback, error_callback, copy=True)
+
+    def _apply(  # noqa: PLR0913, PLR0917 - one call, two ways
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        *,
+        copy: bool,
+    ) -> AsyncResult:
+        self._check_running()
+        core = self._live()
+        result = AsyncResult(self, core.engine.decode, callback, error_callback)
+        call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
+        self._run(JobKind.APPLY, func, call, 1, result, item, copy=copy)
+        return result
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Apply `func` to each element, collecting the results in a list that is returned."""
+        return self._map(func, iterable, JobKind.MAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """As `map`, but each element is unpacked as arguments: `func(*element)`."""
+        return self._map(func, iterable, JobKind.STARMAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
+
+    def map_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `map`, without waiting."""
+        return self._map(func, iterable, JobKind.MAP, chunksize, callback, error_callback)
+
+    def starmap_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """As `starmap`, without waiting."""
+        return self._map(func, iterable, JobKind.STARMAP, chunksize, callback, error_callback)
+
+    def _map(  # noqa: PLR0913, PLR0917 - four calls, one way
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        kind: JobKind,
+        chunksize: int | None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        wait: bool = False,
+    ) -> MapResult:
+        self._check_running()
+        items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
+        length = len(items)
+        if chunksize is None:
+            chunksize, extra = divmod(length, self._processes * 4)
+            chunksize += bool(extra)
+        result = MapResult(self, self._live().engine.decode, callback, error_callback)
+        if not length or chunksize <= 0:
+            # The stdlib's: nothing runs, no callback is called, and the result is there.
+            result.receive_nothing(length)
+            result.tell()
+            return result
+        call = Call.STAR if kind is JobKind.STARMAP else Call.ONE
+        tasks = -(-length // chunksize)
+        self._run(
+            kind,
+            func,
+            call,
+            chunksize,
+            result,
+            items,
+            copy=not wait,
+            here=wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB),
+        )
+        return result
+
+    def imap(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> IMapIterator:
+        """Apply `func` to each element; return an iterator over the results, in order.
+
+        An element whose call raised raises in its turn, and the iterator goes on behind it.
+        """
+        return self._imap(IMapIterator, JobKind.IMAP, func, iterable, chunksize)
+
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> IMapIterator:
+        """As `imap`, with the results in the order in which they arrive."""
+        kind = JobKind.IMAP_UNORDERED
+        return self._imap(IMapUnorderedIterator, kind, func, iterable, chunksize)
+
+    def _imap(
+        self,
+        make: type[IMapIterator],
+        kind: JobKind,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+    ) -> IMapIterator:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        result = make(self, self._live().engine.decode)
+        self._run(kind, func, Call.ONE, chunksize, result, iterable, copy=True, here=False)
+        return result
+
+    def _run(  # noqa: PLR0913, PLR0917 - a job's parts
+        self,
+        kind: JobKind,
+        func: Callable[..., Any],
+        call: int,
+        chunksize: int,
+        result: Any,
+        items: Any,
+        *,
+        copy: bool,
+        here: bool = True,
+    ) -> None:
+        """Make a call a job, and have it fed: here, or in a thread of its own."""
+        core = self._live()
+        try:
+            function = core.engine.encode_function(func)
+        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+            function = Function(0, None, kept=True, name=name_of(func))
+            job = Job(kind, function, call, 1, result)
+            core.fail(job, error)
+            return
+        job = Job(kind, function, call, chunksize, result)
+        if kind is JobKind.APPLY:
+            core.run_one(job, items, copy=copy)
+        else:
+            core.run(job, items, copy=copy, here=here)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Take no more calls; the workers exit when all work is done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._live().close()
+
+    def terminate(self) -> None:
+        """End the workers now; calls that have no result yet get a PoolTerminatedError."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait until the workers have exited, and the callbacks have run.
+
+        Raises:
+            ValueError: the pool is still running: call `close` or `terminate` before.
+        """
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in {CLOSE, TERMINATE}:
+            raise ValueError("In unknown state")
+        self._live().join()
+
+
+class ThreadPool(Pool, mp_pool.ThreadPool):
+    """A `multiprocessing.pool.ThreadPool` with the same telemetry and control.
+
+    Threads can't be killed: `terminate` drops what has not begun, and doesn't wait for what runs.
+
+    Args:
+        processes: number of threads; None: the CPUs that this process may really use.
+        initializer: called as `initializer(*initargs)` when a worker starts.
+        initargs: its arguments.
+        name: as `Pool`'s.
+        metrics: as `Pool`'s.
+        balance: as `Pool`'s.
+    """
+
+    _engine_name: ClassVar[str] = "threads"
+
+    def __init__(  # noqa: PLR0913 - the stdlib's signature
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        name: str | None = None,
+        metrics: bool | int | str | None = None,
+        balance: bool = True,
+    ) -> None:
+        super().__init__(
+            processes, initializer, initargs, name=name, metrics=metrics, balance=balance
+        )
+
+    def _make_engine(self, make_process: Callable[..., Any], segment: Any, name: str) -> Engine:
+        from obspool.engines.threads import ThreadEngine  # noqa: PLC0415 - processes need none
+
+        plan = Plan(segment, self._initializer, self._initargs, make_process, self._ctx)
+        return ThreadEngine(plan, name)
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__ == __name__
+
+
+def _process(pool: weakref.ref[Pool], context: Any, **arguments: Any) -> Any:
+    """Make a process as the pool's `Process` does, which a subclass may override."""
+    owner = pool()
+    if owner is None:  # it is being collected: its end is on its way
+        return context.Process(**arguments)
+    return owner.Process(context, **arguments)
+
+
+def _end(core: Core) -> None:
+    """Terminate: once, from `terminate`, the garbage collector, or at exit."""
+    if core.pid != os.getpid():
+        return
+    core.terminate()
+    # The garbage collector may call this in a thread of ours, which must not wait for itself.
+    if not threading.current_thread().name.startswith("obspool-"):
+        core.ended.wait(TERMINATE_PATIENCE)

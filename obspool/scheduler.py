@@ -1,0 +1,271 @@
+"""Which task goes where, and when.
+
+    jobs' pending payloads ──┐
+    taken back, not begun ───┴─> batch ──> worker.outstanding ──> results ──> job ──> sink
+                                              │        ▲
+                                              └ Revoked ┘  (an idle worker takes from a busy one)
+
+Everything here runs in the scheduler's thread, and nothing of it is user code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from obspool.balancer import Balancer
+from obspool.messages import Batch, FunctionMessage, Piece
+from obspool.words import ExitReason, WorkerState
+
+if TYPE_CHECKING:
+    from obspool.engines.protocol import Engine, Exited, Results, Revoked
+    from obspool.jobs import Job, Sent
+    from obspool.ledger import Ledger
+    from obspool.supervisor import Supervisor, Worker
+    from obspool.telemetry.recorder import Recorder
+
+# How much work (ns) a worker has before it: long enough that it isn't idle until the scheduler's next
+# turn of the GIL, short enough that results come in a steady stream. Slower tasks go one by one.
+AHEAD_TIME = 20_000_000
+PREFETCH_TIME = 10_000_000
+
+# A batch's most: more makes no task cheaper, and delays what is written after it.
+BATCH_TASKS = 2048
+BATCH_BYTES = 1 << 20
+
+_tasks = attrgetter("tasks")
+
+
+class Scheduler:
+    """Gives work to workers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        recorder: Recorder,
+        supervisor: Supervisor,
+        ledger: Ledger,
+        *,
+        balance: bool,
+    ) -> None:
+        self._engine = engine
+        self._recorder = recorder
+        self._supervisor = supervisor
+        self._ledger = ledger
+        self._balancer = Balancer(engine, balance=balance)
+        self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
+        self._feeding: dict[int, Job] = {}  # those whose feeders are at work
+        self._pace: dict[int, float] = {}  # mean time of a task by function, ns
+
+    def submit(self, job: Job) -> None:
+        """Take a job's tasks into the queue."""
+        self._ledger.submit(job)
+        self._queue.append(job)
+        self._feeding[job.id] = job
+        self._see_fed()
+
+    def clear(self) -> None:
+        """Forget the queue: every job in it has ended."""
+        self._queue.clear()
+        self._feeding.clear()
+
+    def _see_fed(self) -> None:
+        """Count what was fed, and ask feeders that lag to wake this thread."""
+        for job in list(self._feeding.values()):
+            fed = job.fed  # before all else: the feeder sets it after its last append
+            if not fed and not job.pending:
+                job.hungry = True
+                fed = job.fed
+                if fed or job.pending:  # it was fed while we looked
+                    self._engine.wake()
+            self._ledger.count_fed(job)
+            if fed:
+                del self._feeding[job.id]
+                self._ledger.collect(job)
+
+    def measure(self) -> None:
+        """Give the recorder the depth and the age of the queue."""
+        again, queue = self._ledger.again, self._queue
+        waiting = [sent.job.submitted for sent in again]
+        waiting += [job.submitted for job in (*self._feeding.values(), *islice(queue, 1)) if job.pending]
+        self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
+        self._recorder.queue_oldest = min(waiting, default=0)
+
+    @property
+    def look_at(self) -> int | None:
+        """When to dispatch again though nothing happened (ns), to balance."""
+        return self._balancer.look_at
+
+    def dispatch(self, now: int) -> None:
+        """Give work to whoever can take it; from the busy, when there is no other."""
+        able = [
+            slot.current
+            for slot in self._supervisor.slots
+            if slot.current is not None and slot.current.state is WorkerState.IDLE
+        ]
+        if self._queue or self._ledger.again:
+            able.sort(key=_tasks)  # the idle ones first
+            for worker in able:
+                if not self._give(worker, len(able), now):
+                    break
+        self._see_fed()
+        idle = sum(1 for worker in able if not worker.tasks)
+        self._balancer.look(self._supervisor.workers.values(), idle, now, self._pace)
+
+    def _head(self) -> Job | None:
+        """Return the job whose tasks are to be sent next."""
+        if self._ledger.again:
+            return self._ledger.again[0].job
+        queue = self._queue
+        for _ in range(len(queue)):
+            job = queue[0]
+            fed = job.fed  # before `pending`: the feeder sets it after its last append
+            if job.pending:
+                return job
+            if fed:
+                queue.popleft()
+            else:
+                queue.rotate(-1)
+        return None
+
+    def _give(self, worker: Worker, workers: int, now: int) -> bool:
+        """Send a worker a batch if it wants one; return whether there may be work for others."""
+        pieces: list[Piece] = []
+        functions: list[FunctionMessage] = []
+        room = size = tasks = 0
+        while (job := self._head()) is not None:
+            if not tasks:
+                room = self._room(worker, job, workers)
+                if room <= 0:
+                    return True
+            sent = self._take(job, room - tasks)
+            if sent is None:
+                continue
+            if not worker.tasks and not tasks:
+                worker.progress_at = now
+            self._add(worker, sent, pieces, functions)
+            tasks += sent.tasks
+            size += job.task_bytes() * len(sent.payloads)
+            if tasks >= room or size >= BATCH_BYTES:
+                break
+        if not tasks:
+            return False
+        worker.tasks += tasks
+        worker.tasks_left -= tasks
+        self._recorder.tasks_outstanding += tasks
+        self._recorder.worker(worker.id, queue_tasks=worker.tasks - 1)
+        forget, worker.forget = worker.forget, []
+        self._engine.send(worker.id, Batch(functions, forget, pieces))
+        if worker.tasks_left <= 0:
+            self._supervisor.drain(worker, ExitReason.TASKS)
+        return True
+
+    def _room(self, worker: Worker, job: Job, workers: int) -> int:
+        """Return how many tasks of the job to send to the worker now."""
+        pace = self._pace.get(job.function.number)
+        goal = 1
+        if pace is not None and pace <= PREFETCH_TIME:
+            goal = min(round(AHEAD_TIME / (pace + 1)), 2 * BATCH_TASKS)
+        if worker.tasks > goal // 2:
+            return 0
+        waiting = len(job.pending) + len(self._queue) + len(self._ledger.again)
+        share = max(1, -(-waiting // workers))
+        return int(min(goal - worker.tasks, BATCH_TASKS, worker.tasks_left, share))
+
+    def _take(self, job: Job, room: int) -> Sent | None:
+        """Take up to `room` tasks of the job that `_head` gave."""
+        again = self._ledger.again
+        if not again:
+            return self._ledger.take(job, min(room, BATCH_BYTES // job.task_bytes() + 1))
+        sent = again.popleft()
+        if sent.tasks > room:
+            again.appendleft(sent.tail(room))
+        return sent
+
+    def _add(
+        self, worker: Worker, sent: Sent, pieces: list[Piece], functions: list[FunctionMessage]
+    ) -> None:
+        """Put a run into a batch, and note where it is."""
+        job, function = sent.job, sent.job.function
+        if function.number not in worker.known:
+            worker.known.add(function.number)
+            label = self._recorder.label(function.name)
+            functions.append(
+                FunctionMessage(
+                    function.number, kept=function.kept, label=label, payload=function.payload
+                )
+            )
+            if not function.kept:
+                job.holders.append(worker)
+        sent.first = worker.next_seq
+        worker.next_seq += sent.count
+        worker.outstanding.append(sent)
+        if pieces and not job.listed:
+            last = pieces[-1]
+            if last.function == function.number and last.call == job.call and not last.chunk:
+                last.payloads += sent.payloads
+                last.count += sent.count
+                return
+        pieces.append(
+            Piece(
+                function.number,
+                job.call,
+                chunk=job.listed,
+                skip=sent.skip,
+                stop_on_error=job.stop_on_error,
+                first=sent.first,
+                count=sent.count,
+                submitted=job.submitted,
+                payloads=list(sent.payloads),
+            )
+        )
+
+    # -- what the engine tells
+
+    def results(self, event: Results, now: int) -> None:
+        """Take results.
+
+        Raises:
+            LookupError: the worker answered for an item that it wasn't asked for.
+        """
+        worker = self._supervisor.workers.get(event.worker)
+        if worker is None or not worker.outstanding:  # given up already
+            return
+        worker.progress_at = now
+        worker.busy += event.busy
+        function = worker.outstanding[0].job.function
+        done = self._ledger.accept(worker, event.parts)
+        if done:
+            pace, worker.busy = worker.busy / done, 0
+            before = self._pace.get(function.number)
+            self._pace[function.number] = pace if before is None else (before + pace) / 2
+            self._recorder.observe("task_result_wait", now - event.ended, done)
+            if not function.kept and len(self._pace) > KNOWN_PACES:
+                self._pace.clear()
+        self._recorder.worker(worker.id, queue_tasks=max(0, worker.tasks - 1))
+        self._leave(worker)
+
+    def _leave(self, worker: Worker) -> None:
+        """Let a draining worker that has done its last task leave its slot."""
+        if worker.state is WorkerState.DRAINING and not worker.outstanding:
+            self._supervisor.finished(worker)
+
+    def revoked(self, event: Revoked) -> None:
+        """Queue again what a worker gave back."""
+        worker = self._supervisor.workers.get(event.worker)
+        if worker is not None:
+            self._balancer.gained()
+            self._ledger.take_back(worker, event.first, event.until, max(1, self._balancer.idle))
+            self._leave(worker)
+
+    def exited(self, event: Exited) -> None:
+        """Settle what a worker had."""
+        worker = self._supervisor.exited(event)
+        if worker.outstanding:
+            self._ledger.lose(worker, event)
+
+
+# Paces of functions that are pickled for each job are of no use afterwards.
+KNOWN_PACES = 1024

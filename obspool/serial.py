@@ -1,0 +1,137 @@
+"""Pickling: one payload for each object, with everything that multiprocessing can pickle, and more.
+
+A payload is the pickle (protocol 5, ForkingPickler's and copyreg's reducers) as `bytes`, or a `Packed`
+when the object has large buffers, which then travel out of band beside it. What pickle refuses,
+cloudpickle is asked for: lambdas, closures, classes made in functions.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from pickle import Pickler, PickleBuffer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    Reducers = dict[type, Callable[[Any], Any]]
+
+PROTOCOL = 5
+
+# Smaller buffers cost less inside the pickle: a buffer of its own is one more part of a message, and
+# one more allocation on the other side.
+OUT_OF_BAND_BYTES = 1 << 16
+
+# Immutable, and nothing that a reducer could be registered for: the C pickler may do them alone, and
+# pickling them may wait.
+ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
+
+_FLAT = frozenset({tuple, list})
+
+_dumps = pickle.dumps
+_loads = pickle.loads
+
+
+class Packed:
+    """A pickle with buffers out of band.
+
+    Attributes:
+        data: the pickle.
+        buffers: contiguous, in the order in which the pickle wants them.
+    """
+
+    __slots__ = ("buffers", "data")
+
+    def __init__(self, data: bytes, buffers: list[memoryview | bytearray | bytes]) -> None:
+        self.data = data
+        self.buffers = buffers
+
+
+if TYPE_CHECKING:
+    Payload: TypeAlias = bytes | memoryview | Packed
+
+
+def dumps(value: Any, *, copy: bool = True) -> Payload:
+    """Pickle one object by itself.
+
+    Args:
+        value: the object.
+        copy: whether large buffers are copied. Without it the payload refers to the object's own
+            memory: right only where the payload is sent before anybody can change the object.
+
+    Raises:
+        Exception: whatever pickle raised, when cloudpickle couldn't pickle it either.
+    """
+    kind = type(value)
+    if kind in ATOMS or (kind in _FLAT and ATOMS.issuperset(map(type, value))):
+        return _dumps(value, PROTOCOL)
+    try:
+        return _pickle(Pickler, value, copy=copy)
+    except Exception as error:  # what __reduce__ raises is up to the user
+        try:
+            from cloudpickle import Pickler as CloudPickler  # noqa: PLC0415 - 20 ms, seldom needed
+
+            return _pickle(CloudPickler, value, copy=copy)
+        except Exception:  # noqa: BLE001 - the first error is the one that tells
+            raise error from None
+
+
+def loads(payload: Payload) -> Any:
+    """Make the object again."""
+    if type(payload) is Packed:
+        return _loads(payload.data, buffers=payload.buffers)
+    return _loads(payload)
+
+
+def size_of(payload: Payload) -> int:
+    """Return the bytes that travel for this payload."""
+    if type(payload) is Packed:
+        return len(payload.data) + sum(len(buffer) for buffer in payload.buffers)
+    return len(payload)
+
+
+def _pickle(make: Callable[..., Any], value: Any, *, copy: bool) -> Payload:
+    buffers: list[memoryview | bytearray | bytes] = []
+
+    def keep_in_band(buffer: PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous: only pickle itself knows how
+            return True
+        if raw.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(bytearray(raw) if copy else raw)
+        return False
+
+    stream = io.BytesIO()
+    pickler = make(stream, PROTOCOL, buffer_callback=keep_in_band)
+    table = reducers()
+    if make is Pickler:
+        pickler.dispatch_table = table
+    else:  # cloudpickle has a table of its own, for what only it can pickle
+        pickler.dispatch_table = {**type(pickler).dispatch_table, **table}
+    pickler.dump(value)
+    data = stream.getvalue()
+    return Packed(data, buffers) if buffers else data
+
+
+_cached: Reducers = {}
+_cached_from: tuple[Reducers, Reducers] = ({}, {})
+
+
+def reducers() -> Reducers:
+    """Return copyreg's and ForkingPickler's reducers as one table, as they are now.
+
+    A plain dict, made again when a table has changed: ForkingPickler's own ChainMap costs 1.5 µs for
+    each object of a class.
+    """
+    global _cached, _cached_from  # noqa: PLW0603 - a cache
+    extra: Reducers = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    if _cached_from != (copyreg.dispatch_table, extra):
+        _cached_from = (dict(copyreg.dispatch_table), dict(extra))
+        _cached = {**copyreg.dispatch_table, **extra}
+    return _cached

@@ -1,0 +1,303 @@
+"""The life of workers: each slot's generations, from start to exit, and why each one ended.
+
+    start ──> starting ──Ready──> idle ⇄ busy ──limit──> draining ──> gone
+                  │                                          │
+                  └─ failed too often in a row: broken       └─ its successor starts meanwhile
+
+All of this runs in the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from obspool.engines.protocol import WorkerId
+from obspool.errors import PoolBrokenError
+from obspool.words import EventKind, ExitReason, WorkerState
+
+if TYPE_CHECKING:
+    from obspool.engines.protocol import Engine, Exited, Started
+    from obspool.jobs import Sent
+    from obspool.telemetry.recorder import Recorder
+
+# So many workers in a row that could not be started, or did not become ready: the pool is broken. With
+# less a passing trouble would do it; with more an initializer that always fails costs more for nothing.
+START_FAILURES = 3
+
+# Seconds until a worker that isn't ready is taken for stuck: it may have inherited a held lock. An
+# initializer may load a model for minutes, so this is generous.
+READY_TIMEOUT = 600.0
+
+
+class Worker:
+    """One generation of a slot, as the parent sees it.
+
+    Attributes:
+        state: starting, idle (ready, also while it works), draining or gone.
+        outstanding: what was sent to it and has no complete outcome yet, in order.
+        tasks: how many tasks that is.
+        next_seq: sequence number of the next item that is sent to it.
+        tasks_left: how many more tasks it may be given.
+        known: numbers of the functions that it has.
+        reason: why it will end, or has; None while nobody wants that.
+        forget: numbers of functions that it doesn't need any more.
+        busy: time in tasks that aren't complete yet, ns.
+        progress_at: when it was last given work or gave results, ns.
+        asked_at: when it was last asked to give work back, ns.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "busy",
+        "forget",
+        "handle",
+        "id",
+        "known",
+        "next_seq",
+        "outstanding",
+        "pid",
+        "progress_at",
+        "ready_at",
+        "reason",
+        "started_at",
+        "state",
+        "tasks",
+        "tasks_left",
+    )
+
+    def __init__(self, worker_id: WorkerId, tasks_left: float) -> None:
+        self.id = worker_id
+        self.state = WorkerState.STARTING
+        self.outstanding: deque[Sent] = deque()
+        self.tasks = 0
+        self.next_seq = 0
+        self.tasks_left = tasks_left
+        self.known: set[int] = set()
+        self.forget: list[int] = []
+        self.reason: ExitReason | None = None
+        self.handle: Any = None
+        self.pid = 0
+        self.busy = 0
+        self.started_at = time.monotonic_ns()
+        self.ready_at = 0
+        self.progress_at = 0
+        self.asked_at = 0
+
+
+class Slot:
+    """A worker's stable place."""
+
+    __slots__ = ("current", "generation", "index", "leaving", "successor")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.generation = 0
+        self.current: Worker | None = None
+        self.successor: Worker | None = None
+        # Has run its last task, and is on its way out.
+        self.leaving: Worker | None = None
+
+
+class Supervisor:
+    """Keeps every slot occupied, by a worker that may still take work."""
+
+    def __init__(
+        self, engine: Engine, recorder: Recorder, slots: int, max_tasks: int | None
+    ) -> None:
+        self._engine = engine
+        self._recorder = recorder
+        self._max_tasks = float("inf") if max_tasks is None else max_tasks
+        self.slots = [Slot(index) for index in range(slots)]
+        self.workers: dict[WorkerId, Worker] = {}
+        self._failures = 0
+        self._ahead = 0  # successors that were started before their predecessors ended
+        self._most_ahead = max(1, slots // 8)
+        self.ending = False
+        self.broken: PoolBrokenError | None = None
+
+    def open(self) -> None:
+        """Start the first worker of each slot."""
+        for slot in self.slots:
+            self._start(slot)
+
+    def handles(self) -> list[Any]:
+        """Return what `Pool._pool` shows: the processes that exist."""
+        return [w.handle for w in list(self.workers.values()) if w.handle is not None]
+
+    def _start(self, slot: Slot) -> None:
+        slot.generation += 1
+        worker = Worker(WorkerId(slot.index, slot.generation), self._max_tasks)
+        if slot.current is None:
+            slot.current = worker
+        else:
+            slot.successor = worker
+            self._ahead += 1
+        self.workers[worker.id] = worker
+        self._recorder.worker_starting(worker.id)
+        self._engine.start(worker.id)
+
+    def _fill(self, slot: Slot) -> None:
+        """See that the slot has a worker, or one on its way, as far as the rules allow."""
+        if self.ending or self.broken:
+            return
+        if slot.current is None and slot.successor is not None:
+            slot.current, slot.successor = slot.successor, None
+            self._ahead -= 1
+        current = slot.current
+        # The bank that the next generation would take must be free.
+        if slot.leaving is not None and slot.successor is None and current is not None:
+            return
+        if current is None or (
+            current.state is WorkerState.DRAINING
+            and slot.successor is None
+            and self._ahead < self._most_ahead
+        ):
+            self._start(slot)
+
+    # -- what the engine tells
+
+    def started(self, event: Started) -> None:
+        """A process exists."""
+        worker = self.workers[event.worker]
+        worker.handle, worker.pid = event.handle, event.pid
+        self._recorder.worker(worker.id, pid=event.pid)
+        self._recorder.event(
+            EventKind.WORKER_STARTED, f"generation {worker.id.generation}", worker.id, event.pid
+        )
+        if self.ending:
+            self.stop(worker, worker.reason or ExitReason.SHUTDOWN)
+
+    def ready(self, worker_id: WorkerId) -> None:
+        """A worker can take work."""
+        worker = self.workers[worker_id]
+        worker.ready_at = time.monotonic_ns()
+        self._failures = 0
+        self._recorder.observe("worker_startup", worker.ready_at - worker.started_at)
+        if worker.state is WorkerState.STARTING:
+            self._set_state(worker, WorkerState.IDLE)
+
+    def start_failed(self, worker_id: WorkerId, error: BaseException) -> None:
+        """A process could not be made, or its initializer raised."""
+        self._failures += 1
+        slot = worker_id.slot
+        self._recorder.event(
+            EventKind.TROUBLE, f"could not start: {type(error).__name__}", worker_id
+        )
+        if self._failures >= START_FAILURES and self.broken is None:
+            self.broken = PoolBrokenError(
+                f"{self._failures} workers in a row could not be started (the last one for slot "
+                f"{slot}): {error!r}; the pool runs nothing any more"
+            )
+            self.broken.__cause__ = error
+
+    def initializer_failed(self, worker_id: WorkerId) -> None:
+        """A worker's initializer raised: it is on its way out; `start_failed` will say why."""
+        self._set_state(self.workers[worker_id], WorkerState.DRAINING)
+
+    def gone(self, worker_id: WorkerId) -> None:
+        """Forget a worker whose process was never made."""
+        worker = self.workers.pop(worker_id)
+        slot = self.slots[worker_id.slot]
+        self._vacate(slot, worker)
+        self._recorder.worker_state(worker_id, WorkerState.GONE)
+        self._fill(slot)
+
+    def exited(self, event: Exited) -> Worker:
+        """A process is gone: note why, and see that its slot is filled."""
+        worker = self.workers.pop(event.worker)
+        slot = self.slots[worker.id.slot]
+        planned = worker.reason is not None and event.code == 0
+        if not planned and not (self.ending and worker.reason is not None):
+            worker.reason = ExitReason.LOST
+        reason = worker.reason or ExitReason.LOST
+        if worker.state is WorkerState.STARTING and not self.ending:
+            self.start_failed(worker.id, _StartupDeathError(how(event.code)))
+        worker.state = WorkerState.GONE
+        self._recorder.worker_exited(worker.id, reason)
+        text = reason.value if reason is not ExitReason.LOST else f"lost: {how(event.code)}"
+        self._recorder.event(EventKind.WORKER_EXITED, text, worker.id, worker.pid)
+        self._vacate(slot, worker)
+        self._fill(slot)
+        return worker
+
+    def _vacate(self, slot: Slot, worker: Worker) -> None:
+        if slot.leaving is worker:
+            slot.leaving = None
+        if slot.current is worker:
+            slot.current = None
+        if slot.successor is worker:
+            slot.successor = None
+            self._ahead -= 1
+
+    # -- what the scheduler wants
+
+    def drain(self, worker: Worker, reason: ExitReason) -> None:
+        """Let a worker end after what it was sent; its successor may start now."""
+        worker.reason = reason
+        self._set_state(worker, WorkerState.DRAINING)
+        self._engine.stop(worker.id)
+        self._fill(self.slots[worker.id.slot])
+
+    def finished(self, worker: Worker) -> None:
+        """A draining worker has run its last task: the slot is its successor's."""
+        slot = self.slots[worker.id.slot]
+        if slot.current is worker and slot.leaving is None:
+            slot.current = None
+            slot.leaving = worker
+            self._fill(slot)
+
+    def stop(self, worker: Worker, reason: ExitReason) -> None:
+        """End an idle worker politely."""
+        worker.reason = reason
+        if worker.state is not WorkerState.DRAINING:
+            self._set_state(worker, WorkerState.DRAINING)
+            self._engine.stop(worker.id)
+
+    def shut_down(self) -> None:
+        """End all workers when they have run what they have; none is started again."""
+        self.ending = True
+        for worker in list(self.workers.values()):
+            if worker.state is not WorkerState.STARTING:
+                self.stop(worker, ExitReason.SHUTDOWN)
+            elif worker.handle is not None:
+                self.stop(worker, ExitReason.SHUTDOWN)
+
+    def kill_all(self, *, hard: bool, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
+        """End all workers now."""
+        self.ending = True
+        for worker in list(self.workers.values()):
+            worker.reason = reason
+            if worker.handle is not None:
+                self._engine.kill(worker.id, hard=hard)
+
+    def overdue(self, now: int) -> list[Worker]:
+        """Return the workers that have not become ready in time."""
+        limit = now - round(READY_TIMEOUT * 1_000_000_000)
+        return [
+            w
+            for w in self.workers.values()
+            if w.state is WorkerState.STARTING and w.started_at < limit
+        ]
+
+    def _set_state(self, worker: Worker, state: WorkerState) -> None:
+        worker.state = state
+        self._recorder.worker_state(worker.id, state)
+
+
+class _StartupDeathError(RuntimeError):
+    """A worker died before it was ready."""
+
+
+def how(code: int | None) -> str:
+    """Say in words how a process ended."""
+    if code is None:
+        return "its exit code is not known"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,198 @@
+"""A segment's bytes made into a Snapshot, by the layout that its own header describes.
+
+Whatever the bytes are, a Snapshot comes out: a state that this version doesn't know counts as the
+usual one, text that isn't UTF-8 is replaced. Only a layout that contradicts itself is an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from obspool.telemetry.rows import (
+    NANO,
+    Histograms,
+    Picker,
+    Row,
+    Text,
+    optional,
+    wall,
+    word,
+)
+from obspool.telemetry.slots import Slots
+from obspool.telemetry.snapshot import (
+    Event,
+    JobSnapshot,
+    Snapshot,
+    Tasks,
+)
+from obspool.words import (
+    EventKind,
+    ExitReason,
+    JobKind,
+    Outcome,
+    PoolOutcome,
+    PoolState,
+)
+
+if TYPE_CHECKING:
+    from obspool.telemetry.slots import Reading
+    from obspool.telemetry.snapshot import Histogram
+
+_JOB_KINDS = tuple(JobKind)
+_OUTCOMES = tuple(Outcome)
+_EXIT_REASONS = tuple(ExitReason)
+_EVENT_KINDS = tuple(EventKind)
+_POOL_STATES = tuple(PoolState)
+_POOL_OUTCOMES = tuple(PoolOutcome)
+_JOB_FIELDS = (
+    "id",
+    "kind",
+    "submitted_wall",
+    "ended_wall",
+    "outcome",
+    "items_total",
+    "items_ok",
+    "items_error",
+    "items_skipped",
+)
+_EVENT_FIELDS = ("number", "wall", "kind", "slot", "pid", "generation")
+
+
+def snapshot(reading: Reading) -> Snapshot:
+    """Return the reading as a Snapshot.
+
+    Raises:
+        SegmentError: the header's layout contradicts itself.
+    """
+    return _Decoding(reading).snapshot()
+
+
+def is_alive(held: bool | None, state: PoolState) -> bool:
+    """Tell whether a pool lives: its lock is held, or that isn't known, and it hasn't ended."""
+    return held is not False and state is not PoolState.ENDED
+
+
+class _Decoding:
+    """One reading on its way into a Snapshot."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.header = reading.header
+        self.reading = reading
+        self.cells = memoryview(reading.raw).cast("Q")
+        self.table = self.header.table("pool")
+        self.pool = Row(self.cells, self.table, self.table.at)
+        self.histograms = Histograms(self.header)
+        for name in ("task_result_wait", "worker_startup"):
+            self.histograms.check(self.table, name)
+        self.state = word(_POOL_STATES, self.pool["state"], PoolState.RUNNING)
+        self.alive = is_alive(reading.held, self.state)
+        heartbeats = self.pool["heartbeat_wall"] - self.pool["heartbeat"]
+        self.boot = heartbeats if reading.boot is None else reading.boot
+
+    def snapshot(self) -> Snapshot:
+        pool = self.pool
+        slots = Slots(self.reading, pool["functions"], self.boot, alive=self.alive)
+        workers = slots.workers()
+        outcome, ended = end(pool, self.state, alive=self.alive)
+        return Snapshot(
+            facts=self.header.facts,
+            time=self.reading.now / NANO,
+            alive=self.alive,
+            heartbeat_time=pool["heartbeat_wall"] / NANO,
+            state=self.state if self.alive else PoolState.ENDED,
+            outcome=outcome,
+            ended_time=ended,
+            last_success_time=wall(pool["last_success_wall"]),
+            workers_configured=pool["workers_configured"],
+            max_tasks_per_child=pool["max_tasks_per_child"] or None,
+            workers=workers,
+            tasks=Tasks(
+                queued=pool["tasks_queued"],
+                dispatched=max(0, pool["tasks_outstanding"] - slots.running),
+                running=slots.running,
+                result=pool["tasks_result"],
+            ),
+            queue_oldest_time=self._monotonic(pool["queue_oldest"]),
+            jobs_in_progress=pool["jobs_in_progress"],
+            jobs_submitted=pool.counts("jobs_submitted", _JOB_KINDS),
+            jobs_completed=pool.counts("jobs_completed", _OUTCOMES),
+            tasks_submitted=pool.counts("tasks_submitted", _JOB_KINDS),
+            tasks_completed=pool.counts("tasks_completed", _OUTCOMES),
+            items_submitted=pool["items_submitted"],
+            items_completed=pool.counts("items_completed", _OUTCOMES),
+            worker_exits=pool.counts("worker_exits", _EXIT_REASONS),
+            tasks_stolen=pool["tasks_stolen"],
+            items_retried=pool["items_retried"],
+            callback_errors=pool["callback_errors"],
+            telemetry_errors=pool["telemetry_errors"],
+            task_wait=slots.task_wait(),
+            task_run=slots.task_run(),
+            task_result_wait=self._histogram("task_result_wait"),
+            item_run=slots.item_run(),
+            worker_startup=self._histogram("worker_startup"),
+            jobs=self._jobs(),
+            events=self._events(),
+        )
+
+    def _histogram(self, name: str) -> Histogram:
+        lanes = self.histograms.field(self.reading.raw, self.table, name, self.table.at)
+        return self.histograms.made(lanes)
+
+    def _monotonic(self, nanoseconds: int) -> float | None:
+        return (nanoseconds + self.boot) / NANO if nanoseconds else None
+
+    def _jobs(self) -> tuple[JobSnapshot, ...]:
+        table = self.header.table("jobs")
+        pick, function = Picker(table, *_JOB_FIELDS), Text(table, "function")
+        jobs = []
+        for index in range(table.count):
+            at = table.at + index * table.stride
+            number, kind, submitted, ended, outcome, total, ok, error, skipped = pick(
+                self.cells, at
+            )
+            if number:
+                job = JobSnapshot(
+                    id=number,
+                    kind=word(_JOB_KINDS, kind, JobKind.MAP),
+                    function=function(self.cells, at),
+                    submitted_time=submitted / NANO,
+                    ended_time=wall(ended),
+                    outcome=optional(_OUTCOMES, outcome),
+                    items_total=total - 1 if total else None,
+                    items_ok=ok,
+                    items_error=error,
+                    items_skipped=skipped,
+                )
+                jobs.append(job)
+        return tuple(sorted(jobs, key=lambda job: -job.id))
+
+    def _events(self) -> tuple[Event, ...]:
+        """Return the ring's records in order, without those that are being overwritten."""
+        table = self.header.table("events")
+        pick, text = Picker(table, *_EVENT_FIELDS), Text(table, "text")
+        events = []
+        for index in range(table.count):
+            at = table.at + index * table.stride
+            number, when, kind, slot, pid, generation = pick(self.cells, at)
+            if number and (number - 1) % table.count == index:
+                event = Event(
+                    number=number,
+                    time=when / NANO,
+                    kind=word(_EVENT_KINDS, kind, EventKind.TROUBLE),
+                    slot=slot - 1 if slot else None,
+                    pid=pid,
+                    generation=generation,
+                    text=text(self.cells, at),
+                )
+                events.append(event)
+        return tuple(sorted(events, key=lambda event: event.number))
+
+
+def end(pool: Row, state: PoolState, *, alive: bool) -> tuple[PoolOutcome | None, float | None]:
+    """Return how and when a pool ended; one that died, when it was last heard of."""
+    if alive:
+        return None, None
+    if state is PoolState.ENDED:
+        outcome = optional(_POOL_OUTCOMES, pool["outcome"]) or PoolOutcome.BROKEN
+        return outcome, wall(pool["ended_wall"])
+    return PoolOutcome.DIED, wall(pool["heartbeat_wall"])

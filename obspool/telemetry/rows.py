@@ -1,0 +1,136 @@
+"""One record's fields out of a segment's words: numbers, counts, texts, histograms, members."""
+
+from __future__ import annotations
+
+import sys
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
+
+from obspool.errors import SegmentError
+from obspool.telemetry.layout import WORD
+from obspool.telemetry.snapshot import Histogram
+
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+    from obspool.telemetry.header import Header, Table
+
+W = TypeVar("W", bound="StrEnum")
+
+NANO = 1_000_000_000
+_MAX_TEXT_WORDS = 64
+
+
+class Picker:
+    """Takes the same numbers out of many records, which is much faster than by name.
+
+    They come in the order they were asked for, missing ones as 0.
+    """
+
+    def __init__(self, table: Table, *fields: str | tuple[str, int]) -> None:
+        """Ask for fields of one word by name, for the first words of arrays by name and number."""
+        words: list[int | None] = []
+        for field in fields:
+            name, wanted = (field, 1) if isinstance(field, str) else field
+            offset, size = table.fields.get(name, (0, 0))
+            words += [offset + i if i < size else None for i in range(wanted)]
+        self._words = 1 + max((word for word in words if word is not None), default=-1)
+        # A 0 is put behind the record's words, for the missing ones.
+        places = [self._words if word is None else word for word in words]
+        self._pick = itemgetter(*places)
+
+    def __call__(self, cells: memoryview, at: int) -> tuple[int, ...]:
+        """Return the numbers of the record that starts at word `at`."""
+        row = cells[at : at + self._words].tolist()
+        row.append(0)
+        picked: tuple[int, ...] = self._pick(row)
+        return picked
+
+
+class Text:
+    """Takes the same field of bytes out of many records, as text up to its first NUL."""
+
+    def __init__(self, table: Table, name: str) -> None:
+        self._offset, size = table.fields.get(name, (0, 0))
+        self._words = min(size, _MAX_TEXT_WORDS)
+
+    def __call__(self, cells: memoryview, at: int) -> str:
+        """Return the text of the record that starts at word `at`."""
+        start = at + self._offset
+        raw = cells[start : start + self._words].tobytes()
+        return raw.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+class Row:
+    """One record: its fields by name, missing ones as 0."""
+
+    def __init__(self, cells: memoryview, table: Table, at: int) -> None:
+        self._cells = cells
+        self._fields = table.fields
+        self._at = at
+
+    def __getitem__(self, name: str) -> int:
+        place = self._fields.get(name)
+        return 0 if place is None else int(self._cells[self._at + place[0]])
+
+    def counts(self, name: str, keys: tuple[W, ...]) -> dict[W, int]:
+        """Return a field of one word for each member; members that the writer didn't know are 0."""
+        offset, size = self._fields.get(name, (0, 0))
+        at = self._at + offset
+        counts = dict.fromkeys(keys, 0)
+        counts.update(zip(keys, self._cells[at : at + size].tolist(), strict=False))
+        return counts
+
+
+class Histograms:
+    """Histograms as integers, which add 22 buckets at once.
+
+    The bytes of a histogram read as one large number are a sum of 64-bit lanes; adding two such
+    numbers adds all lanes, as long as none overflows, which no count of a real pool does.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self.bounds = header.latency_bounds
+        self.words = len(self.bounds) + 2
+        self._bytes = self.words * WORD
+        self._mask = (1 << 8 * self._bytes) - 1
+
+    def check(self, table: Table, name: str) -> None:
+        """Make sure that a field is as long as one histogram.
+
+        Raises:
+            SegmentError: it isn't.
+        """
+        if table.fields.get(name, (0, self.words))[1] != self.words:
+            raise SegmentError(f"damaged, {name} doesn't have {self.words} words")
+
+    def lanes(self, raw: bytearray, word: int) -> int:
+        """Return the histogram that starts at this word."""
+        at = word * WORD
+        return int.from_bytes(raw[at : at + self._bytes], sys.byteorder)
+
+    def field(self, raw: bytearray, table: Table, name: str, at: int) -> int:
+        """Return a field that is one histogram, of the record that starts at word `at`."""
+        place = table.fields.get(name)
+        return 0 if place is None else self.lanes(raw, at + place[0])
+
+    def made(self, lanes: int) -> Histogram:
+        """Return the sum of lanes as a Histogram."""
+        raw = (lanes & self._mask).to_bytes(self._bytes, sys.byteorder)
+        *counts, total = memoryview(raw).cast("Q").tolist()
+        return Histogram(self.bounds, tuple(counts), total / NANO)
+
+
+def word(words: tuple[W, ...], index: int, default: W) -> W:
+    """Return the member with this index; a newer version may have more of them."""
+    return words[index] if index < len(words) else default
+
+
+def optional(words: tuple[W, ...], index: int) -> W | None:
+    """Return the member with this index less 1; 0 means none."""
+    return words[index - 1] if 0 < index <= len(words) else None
+
+
+def wall(nanoseconds: int) -> float | None:
+    """Return a time of the UNIX epoch in seconds; 0 means none."""
+    return nanoseconds / NANO if nanoseconds else None

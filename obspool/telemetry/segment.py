@@ -1,0 +1,326 @@
+"""The owner's side of a segment: making it, publishing it, ending it.
+
+    <directory>/.<pid>-<random>.tmp     made, preallocated, mapped, locked
+              │ under the directory's lock: the name is chosen, the header written
+              ▼ rename
+    <directory>/<name>.<random>.obspool      what readers see; locked for the pool's life
+              │ close(): state, outcome, end; the lock goes
+              ▼
+    kept for `retention.keep_seconds()`
+
+Where no directory has room or gives the right, the segment is a memfd, which readers find through
+/proc. Telemetry never keeps a pool from working.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from obspool import _fork
+from obspool.errors import SegmentError
+from obspool.telemetry import cells, header, locks, own, place, retention, source
+from obspool.telemetry.facts import MAX_NAME, pool_name, with_suffix
+from obspool.telemetry.layout import POOL, WORD
+from obspool.words import PoolOutcome, PoolState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from obspool.telemetry.layout import Layout
+    from obspool.telemetry.snapshot import PoolFacts
+
+_OWNER_ONLY = 0o600
+_OWNER_AND_GROUP = 0o640
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ENDED = list(PoolState).index(PoolState.ENDED)
+_OUTCOMES = list(PoolOutcome)
+_ZEROS = bytes(1 << 16)
+
+_log = logging.getLogger("obspool")
+
+
+class Segment(cells.SegmentCells):
+    """A pool's segment, in the process that owns the pool; `Segment.create` makes one.
+
+    A forked child keeps the mapping (a worker stores into it) and nothing else: there `fd` is -1
+    and `close` does nothing.
+
+    Attributes:
+        facts: with the name that was really given.
+        path: of the file, None when it has none (a memfd).
+        published: whether it has its name and may be found; False also while it is being made.
+    """
+
+    attach = staticmethod(cells.attach)
+
+    def __init__(self, fd: int, layout: Layout, facts: PoolFacts) -> None:
+        """Map a new file that is as long as the layout; afterwards the descriptor is the segment's.
+
+        Raises:
+            OSError: it can't be mapped.
+        """
+        super().__init__(fd, layout)
+        self.facts = facts
+        self.path: str | None = None
+        self.published = False
+        self._held: bool | None = True
+        # hold() must not lock the file that gets the descriptor's number next. Reentrant: a garbage
+        # collection in there, or a signal's handler, may close the pool.
+        self._closing = threading.RLock()
+        self._close_fd = weakref.finalize(self, os.close, fd) if fd >= 0 else None
+        if self._close_fd is not None:
+            self._close_fd.atexit = False
+            own.add(self)
+        _fork.register(self)
+
+    @classmethod
+    def create(cls, facts: PoolFacts, slots: int, *, publish: bool = True) -> Segment:
+        """Make the segment of a pool, in the first place that has room and gives the right.
+
+        Args:
+            facts: a name that a live pool has already gets the next free suffix.
+            slots: how many workers it has room for.
+            publish: False: no file, no lock, not to be found by anybody (OBSPOOL_DISABLE).
+
+        Raises:
+            ValueError: `facts.name` isn't a pool's name, or there are too many slots.
+            OSError: not even memory is to be had.
+        """
+        if facts.name != pool_name(facts.name):
+            raise ValueError(f"not a pool's name: {facts.name!r}")
+        if not 0 <= slots <= header.MAX_SLOTS:
+            raise ValueError(f"at most {header.MAX_SLOTS} slots, not {slots}")
+        layout = header.fitting(facts, slots, "x" * MAX_NAME)
+        if not publish:
+            return _in_memory(facts, layout, published=False)
+        troubles: list[str] = []
+        for directory in place.candidates():
+            try:
+                segment = _in_directory(directory, facts, layout)
+            except OSError as error:
+                troubles.append(f"{directory}: {error.strerror or error}")
+            else:
+                retention.sweep(directory)
+                return segment
+        facts = replace(facts, name=_free_name(facts.name))
+        segment = _in_memory(facts, layout, published=True)
+        _log.info(
+            "pool %s: no directory for its telemetry (%s); kept in memory, where this user's "
+            "`obspool top` finds it while the pool lives",
+            facts.name,
+            "; ".join(troubles),
+        )
+        return segment
+
+    def held(self) -> bool | None:
+        """Tell whether the pool lives; None in a forked child, which can't know."""
+        return self._held
+
+    def hold(self) -> None:
+        """Say that the pool lives, to be called now and then (each second, say).
+
+        Takes the lock back, should other code of this process have closed a descriptor of the file,
+        and sets the file's time, by which sweepers of temp directories go.
+        """
+        with self._closing:
+            if self._held and self.fd >= 0:
+                # A file system that went away must not stop the pool's own thread.
+                with suppress(OSError):
+                    locks.take(self.fd)
+                    os.utime(self.fd)
+
+    def close(self, outcome: PoolOutcome) -> None:
+        """Write how the pool ended and let go of the file, which stays for the keep time.
+
+        The cells stay valid, for a last reading and for threads that still store. Does nothing the
+        second time, and in a forked child.
+        """
+        with self._closing:
+            if not self._held:
+                return
+            pool = self.layout.pool
+            self.cells[pool + POOL["outcome"]] = 1 + _OUTCOMES.index(outcome)
+            self.cells[pool + POOL["ended_wall"]] = time.time_ns()
+            self.cells[pool + POOL["state"]] = _ENDED  # last: then the other two are there
+            self.hold()
+            self._held = False
+            self._forget()
+        if self.path is not None and retention.keep_seconds() == 0:
+            with suppress(OSError):
+                Path(self.path).unlink()
+
+    def after_fork_in_child(self) -> None:
+        """Disown the segment; the mapping stays, because the child may be a worker.
+
+        Without the lock of close(), which a thread that isn't in the child may have held.
+        """
+        self._held = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Close the descriptor, and with it, in the owner, release the lock."""
+        own.remove(self)
+        _fork.unregister(self)
+        self.fd = -1
+        if self._close_fd is not None:
+            # Another owner of the descriptor's number may have closed it, a daemon's close-all.
+            with suppress(OSError):
+                self._close_fd()  # once only, whoever else calls it
+
+    def _name(self, name: str) -> None:
+        self.facts = replace(self.facts, name=name)
+        self.published = True
+        self._write_header()
+
+    def _write_header(self) -> None:
+        raw = header.encode(self.facts, self.layout)
+        # The first word goes last: without its magic a file is nobody's segment.
+        memory = self.cells.cast("B")
+        memory[WORD : len(raw)] = raw[WORD:]
+        memory[:WORD] = raw[:WORD]
+
+
+def _in_directory(directory: Path, facts: PoolFacts, layout: Layout) -> Segment:
+    """Make the file of a segment.
+
+    Raises:
+        OSError: no room, no right, or the file system lacks something.
+    """
+    place.prepare(directory)
+    temporary = directory / f".{os.getpid()}-{secrets.token_hex(6)}{retention.TEMPORARY_SUFFIX}"
+    fd = os.open(temporary, _NEW_FILE, _OWNER_ONLY)
+    try:
+        segment = _made(fd, facts, layout)
+        try:
+            _share(fd)
+            locks.take(fd)
+            with locks.directory(directory):
+                name = _free_name(facts.name)
+                segment._name(name)  # noqa: SLF001 - its own factory
+                path = directory / f"{name}.{secrets.token_hex(6)}{place.SUFFIX}"
+                temporary.rename(path)
+        except BaseException:
+            segment.after_fork_in_child()
+            raise
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    segment.path = str(path)
+    return segment
+
+
+def _in_memory(facts: PoolFacts, layout: Layout, *, published: bool) -> Segment:
+    """Make a segment without a name in any directory.
+
+    Raises:
+        OSError: there is no memory.
+    """
+    name = place.memory_name(facts.name) if published else place.PRIVATE_MEMORY
+    makers = [_unlinked]
+    if sys.platform == "linux":
+        makers.insert(0, lambda: os.memfd_create(name, os.MFD_CLOEXEC))
+    for make in makers:
+        try:
+            segment = _made(make(), facts, layout)
+            break
+        except OSError as error:
+            _log.debug("pool %s: %s", facts.name, error)
+    else:
+        # A limit on the size of files (ulimit -f) is none on this; only forked workers share it.
+        segment = Segment(-1, layout, facts)
+    if published and segment.fd >= 0:
+        with suppress(OSError):  # without locks its state alone says that it lives
+            locks.take(segment.fd)
+    segment.published = published
+    segment._write_header()  # noqa: SLF001
+    return segment
+
+
+def _unlinked() -> int:
+    fd, path = tempfile.mkstemp(prefix=place.PREFIX)
+    Path(path).unlink()
+    return fd
+
+
+def _made(fd: int, facts: PoolFacts, layout: Layout) -> Segment:
+    """Give the file its length and map it; close it when that fails."""
+    try:
+        _allocate(fd, layout.words * WORD)
+        return Segment(fd, layout, facts)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Have the file system set the room aside: a store into a sparse file may kill the process.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if sys.platform != "darwin":
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
+                raise
+    for offset in range(0, size, len(_ZEROS)):
+        chunk = _ZEROS[: size - offset]
+        if os.pwrite(fd, chunk, offset) != len(chunk):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _share(fd: int) -> None:
+    """Set the file's mode whatever the umask says: 0600, with OBSPOOL_GROUP 0640 and that group."""
+    mode = _OWNER_ONLY
+    try:
+        gid = place.group()
+        if gid is not None:
+            os.fchown(fd, -1, gid)
+            mode = _OWNER_AND_GROUP
+    except (LookupError, OverflowError, PermissionError) as error:
+        _log.info("OBSPOOL_GROUP: the segment isn't shared with its group (%s)", error)
+    os.fchmod(fd, mode)
+
+
+def _free_name(wanted: str) -> str:
+    """Return the name, or the first of its suffixed forms, that no live pool of ours has."""
+    taken = {segment.facts.name for segment in own.segments() if segment.published}
+    paths = list(_segments_by_name(place.candidates()))
+    number = 1
+    while True:
+        name = with_suffix(wanted, number)
+        if name not in taken and not any(base == name and _lives(path) for base, path in paths):
+            return name
+        number += 1
+
+
+def _segments_by_name(directories: Iterable[Path]) -> Iterable[tuple[str, str]]:
+    for directory in directories:
+        with suppress(OSError), os.scandir(directory) as entries:
+            for entry in entries:
+                base, dot, _ = entry.name.removesuffix(place.SUFFIX).rpartition(".")
+                if dot and entry.name.endswith(place.SUFFIX):
+                    yield base, entry.path
+
+
+def _lives(path: str) -> bool:
+    try:
+        with source.opened(path) as opened:
+            return opened.held() is not False
+    except (OSError, SegmentError):
+        return False  # it went meanwhile, or is nobody's segment

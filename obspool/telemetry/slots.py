@@ -1,0 +1,269 @@
+"""The slots of a segment made into WorkerSnapshots, and the sums over all of them.
+
+Three decisions stand here. *Who works in a slot now*: of its two generations the newest that is
+alive and past its start-up; else the newest alive (a first worker that is starting); else the
+newest. So a worker that drains shows until its successor is ready. *A generation that starts* shows
+nothing of the worker's own fields but totals: they are its predecessor's until it cleared them.
+*When the pool has ended or died* every worker is gone, because nobody outlives the parent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import add
+from typing import TYPE_CHECKING
+
+from obspool.errors import SegmentError
+from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
+from obspool.telemetry.snapshot import WorkerSnapshot
+from obspool.words import ExitReason, Outcome, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from obspool.telemetry.header import Header
+    from obspool.telemetry.snapshot import Histogram
+
+OTHER = "other"
+_OUTCOMES = tuple(Outcome)
+_EXIT_REASONS = tuple(ExitReason)
+_WORKER_STATES = tuple(WorkerState)
+_PARENT_FIELDS = (
+    "generation",
+    "pid",
+    "lifecycle",
+    "started_wall",
+    "queue_tasks",
+    "resident_bytes",
+    "ready_resident_bytes",
+    "cpu_sample",
+    "exit_reason",
+)
+_WORKER_FIELDS = (
+    "task_start",
+    "slice_start",
+    "function",
+    "process_tasks",
+    "busy",
+    "cpu",
+    ("tasks", len(_OUTCOMES)),
+    ("items", len(_OUTCOMES)),
+)
+_COUNTS = 6  # where the numbers by outcome begin in what is picked
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A segment as it was read.
+
+    Attributes:
+        raw: all of its bytes.
+        torn: the banks, as (slot, parity), that were being written in each attempt.
+        held: whether the owner's lock was held just before; None: it can't be known.
+        now: when, in nanoseconds of the UNIX epoch.
+        boot: wall time less CLOCK_MONOTONIC now, in nanoseconds; None on another boot of a host.
+    """
+
+    header: Header
+    raw: bytearray
+    torn: Collection[tuple[int, int]]
+    held: bool | None
+    now: int
+    boot: int | None
+
+
+class Slots:
+    """All slots of one reading.
+
+    Attributes:
+        running: tasks that run, known after `workers()`; in a pool that died, that ran.
+    """
+
+    def __init__(self, reading: Reading, functions: int, boot: int, *, alive: bool) -> None:
+        """Prepare to read.
+
+        Args:
+            reading: of a segment.
+            functions: how many names of the table of functions are set.
+            boot: wall time less CLOCK_MONOTONIC, in nanoseconds.
+            alive: whether the pool lives.
+
+        Raises:
+            SegmentError: the layout's histograms have odd sizes.
+        """
+        self.running = 0
+        self._raw = reading.raw
+        self._cells = memoryview(reading.raw).cast("Q")
+        self._torn = reading.torn
+        self._boot = boot
+        self._alive = alive
+        self._parent = reading.header.table("parent")
+        self._worker = reading.header.table("worker")
+        self._parities = (0, 1) if self._parent.bank and self._worker.bank else (0,)
+        self._pick_parent = Picker(self._parent, *_PARENT_FIELDS)
+        self._pick_worker = Picker(self._worker, *_WORKER_FIELDS)
+        self._histograms = Histograms(reading.header)
+        for name in ("task_wait", "task_run"):
+            self._histograms.check(self._worker, name)
+        self._item_run_at, size = self._worker.fields.get("item_run", (0, 0))
+        if size % self._histograms.words:
+            raise SegmentError(f"damaged, item_run isn't made of {self._histograms.words} words")
+        # One more than there are named ones: the last is of all other functions.
+        self._functions = max(0, size // self._histograms.words - 1)
+        self._has_item_run = size > 0
+        self._names = self._function_names(reading.header, functions)
+        self._task_wait = 0
+        self._task_run = 0
+        self._item_run = [0] * (len(self._names) + 1)
+
+    def workers(self) -> tuple[WorkerSnapshot, ...]:
+        """Return a row for each slot that was ever used; to be called once, before the sums."""
+        rows = (self._slot(slot) for slot in range(min(self._parent.count, self._worker.count)))
+        return tuple(row for row in rows if row is not None)
+
+    def task_wait(self) -> Histogram:
+        """Return the time tasks waited, of all workers there ever were."""
+        return self._histograms.made(self._task_wait)
+
+    def task_run(self) -> Histogram:
+        """Return the time tasks ran, of all workers there ever were."""
+        return self._histograms.made(self._task_run)
+
+    def item_run(self) -> dict[str, Histogram]:
+        """Return the time items ran by function; `other` is there when it may have any."""
+        by_name: dict[str, int] = {}
+        for name, lanes in zip(self._names, self._item_run, strict=False):
+            by_name[name] = by_name.get(name, 0) + lanes
+        others = self._item_run[-1]
+        if others or len(self._names) == self._functions > 0:
+            by_name[OTHER] = by_name.get(OTHER, 0) + others
+        return {name: self._histograms.made(lanes) for name, lanes in by_name.items()}
+
+    def _function_names(self, header: Header, known: int) -> list[str]:
+        table = header.table("functions")
+        text = Text(table, "name")
+        count = min(known, table.count, self._functions)
+        return [text(self._cells, table.at + i * table.stride) for i in range(count)]
+
+    def _function(self, index: int) -> str | None:
+        if not index:
+            return None
+        return self._names[index - 1] if index <= len(self._names) else OTHER
+
+    def _monotonic(self, nanoseconds: int) -> float | None:
+        return (nanoseconds + self._boot) / NANO if nanoseconds else None
+
+    def _bank(self, slot: int, parity: int) -> _Bank | None:
+        parent, worker = self._parent, self._worker
+        at = parent.at + slot * parent.stride + parity * parent.bank
+        told = self._pick_parent(self._cells, at)
+        if not told[0]:
+            return None
+        at = worker.at + slot * worker.stride + parity * worker.bank
+        return _Bank(parity, at, told, self._pick_worker(self._cells, at))
+
+    def _slot(self, slot: int) -> WorkerSnapshot | None:
+        """Return a slot's row and add its banks to the sums; None when it was never used."""
+        found = (self._bank(slot, parity) for parity in self._parities)
+        banks = [bank for bank in found if bank is not None]
+        if not banks:
+            return None
+        now = max(banks, key=_Bank.rank)
+        counts: Sequence[int] = banks[0].counts
+        if len(banks) > 1:
+            counts = tuple(map(add, counts, banks[1].counts))
+        self.running += sum(bank.task_start != 0 for bank in banks)
+        works = self._alive and now.state is not WorkerState.GONE
+        return WorkerSnapshot(
+            slot=slot,
+            generation=now.generation,
+            pid=now.pid,
+            state=now.shown if works else WorkerState.GONE,
+            torn=(slot, now.parity) in self._torn,
+            start_time=wall(now.started),
+            function=self._function(now.function),
+            task_start_time=self._monotonic(now.task_start) if works else None,
+            item_start_time=self._monotonic(now.slice_start) if works else None,
+            process_tasks=now.process_tasks,
+            queue_tasks=sum(bank.queue_tasks for bank in banks),
+            resident_memory=now.resident,
+            memory_growth=now.resident - now.ready if now.resident and now.ready else 0,
+            cpu_seconds=sum(bank.cpu for bank in banks) / NANO,
+            busy_seconds=sum(bank.busy for bank in banks) / NANO,
+            restarts=now.generation - 1,
+            tasks=dict(zip(_OUTCOMES, counts, strict=False)),
+            items=dict(zip(_OUTCOMES, counts[len(_OUTCOMES) :], strict=True)),
+            item_run=self._histograms.made(sum(map(self._add, banks))),
+            exit_reason=optional(_EXIT_REASONS, now.exit_reason),
+        )
+
+    def _add(self, bank: _Bank) -> int:
+        """Add a bank's histograms to the pool's; return its run time of items, of all functions."""
+        histograms, raw = self._histograms, self._raw
+        self._task_wait += histograms.field(raw, self._worker, "task_wait", bank.at)
+        self._task_run += histograms.field(raw, self._worker, "task_run", bank.at)
+        if not self._has_item_run:
+            return 0
+        first, size = bank.at + self._item_run_at, histograms.words
+        total = 0
+        for function in range(len(self._names)):
+            lanes = histograms.lanes(raw, first + function * size)
+            self._item_run[function] += lanes
+            total += lanes
+        others = histograms.lanes(raw, first + self._functions * size)
+        self._item_run[-1] += others
+        return total + others
+
+
+class _Bank:
+    """One generation of a slot, with the totals of those before it in the same bank."""
+
+    def __init__(self, parity: int, at: int, told: tuple[int, ...], own: tuple[int, ...]) -> None:
+        """Take the numbers apart.
+
+        Args:
+            parity: of the generation.
+            at: first word of the worker's fields.
+            told: what the parent knows of it.
+            own: what it tells of itself.
+        """
+        self.parity = parity
+        self.at = at
+        (
+            self.generation,
+            self.pid,
+            lifecycle,
+            self.started,
+            queue_tasks,
+            self.resident,
+            self.ready,
+            cpu_sample,
+            self.exit_reason,
+        ) = told
+        task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:_COUNTS]
+        self.counts = own[_COUNTS:]
+        self.state = word(_WORKER_STATES, lifecycle, WorkerState.IDLE)
+        gone = self.state is WorkerState.GONE
+        starting = self.state is WorkerState.STARTING
+        self.queue_tasks = 0 if gone else queue_tasks
+        self.task_start = 0 if gone or starting else task_start
+        # Between tasks the start of the last slice is left standing.
+        self.slice_start = slice_start if self.task_start else 0
+        self.function = 0 if starting else function
+        self.process_tasks = 0 if starting else process_tasks
+        if not gone:
+            # The parent's sample is the newer one while a task runs long.
+            self.cpu = max(self.cpu, cpu_sample)
+
+    @property
+    def shown(self) -> WorkerState:
+        """The state that people see: a worker that is ready is busy while a task runs."""
+        if self.state is WorkerState.IDLE and self.task_start:
+            return WorkerState.BUSY
+        return self.state
+
+    def rank(self) -> tuple[int, int]:
+        """Say how good a candidate this is for who works in the slot now."""
+        if self.state is WorkerState.GONE:
+            return 0, self.generation
+        return 1 if self.state is WorkerState.STARTING else 2, self.generation

@@ -1,0 +1,347 @@
+"""Messages as bytes on a stream socket.
+
+    +--------------------------------+-------+------------------+--------+--------+----
+    | header: kind, sizes of what    | table | pickles, one     | buffer | buffer | ...
+    | follows, number of buffers     |       | after the other  |        |        |
+    +--------------------------------+-------+------------------+--------+--------+----
+
+The table (marshal of plain tuples: both ends are the same interpreter) has for each piece or part its
+numbers and the length of each payload, so each payload is pickled, carried and loaded alone. Buffers
+out of band are sent from where they are and received into place.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from collections import deque
+from itertools import accumulate, pairwise
+
+from obspool.messages import Batch, FunctionMessage, Part, Piece
+from obspool.serial import Packed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from obspool.serial import Payload
+
+_HEADER = struct.Struct("<IIQI")
+
+_MARSHAL = 2  # without back references: twice as fast
+
+# What is read at once. A frame that doesn't fit gets memory of its own, and is read right into it.
+READ_BYTES = 1 << 16
+
+# Payloads of this size stay where they were received; smaller ones are copied out, so that a small
+# result doesn't keep the whole frame alive.
+IN_PLACE_BYTES = 1 << 16
+
+_IOV = 512  # below every system's IOV_MAX
+
+
+class Frame:
+    """The kinds of frames."""
+
+    BATCH = 1
+    STOP = 2
+    READY = 3
+    RESULTS = 4
+    FAILED = 5  # the initializer raised: the payload is the exception
+
+
+def _layout(
+    payload_lists: Iterable[Sequence[Payload]],
+) -> tuple[list[list[int]], list[tuple[int, int, list[int]]], list[Any], list[Any]]:
+    """Return lengths by list, where packed payloads are, pickles, and buffers."""
+    lengths: list[list[int]] = []
+    packed: list[tuple[int, int, list[int]]] = []
+    pickles: list[Any] = []
+    buffers: list[Any] = []
+    for index, payloads in enumerate(payload_lists):
+        sizes: list[int] = []
+        for position, payload in enumerate(payloads):
+            if type(payload) is Packed:
+                packed.append((index, position, [len(buffer) for buffer in payload.buffers]))
+                buffers += payload.buffers
+                payload = payload.data  # noqa: PLW2901 - the part of it that stays in band
+            sizes.append(len(payload))
+            pickles.append(payload)
+        lengths.append(sizes)
+    return lengths, packed, pickles, buffers
+
+
+def _frame(kind: int, records: Any, payload_lists: list[Any]) -> list[Any]:
+    """Return what to send, in order, as few byte strings as it takes without copying large ones."""
+    lengths, packed, pickles, buffers = _layout(payload_lists)
+    table = marshal.dumps((records, lengths, packed), _MARSHAL)
+    size = sum(map(sum, lengths))
+    header = _HEADER.pack(kind, len(table), size, len(buffers))
+    if size < IN_PLACE_BYTES:
+        return [b"".join((header, table, *pickles)), *buffers]
+    parts: list[Any] = [header + table]
+    small: list[Any] = []
+    for pickled in pickles:
+        if len(pickled) < IN_PLACE_BYTES:
+            small.append(pickled)
+            continue
+        if small:
+            parts.append(b"".join(small))
+            small = []
+        parts.append(pickled)
+    if small:
+        parts.append(b"".join(small))
+    return parts + buffers
+
+
+def batch_frame(batch: Batch) -> list[Any]:
+    """Encode a batch."""
+    functions = [(f.number, f.kept, f.label) for f in batch.functions]
+    pieces = [
+        (p.function, p.call, p.chunk, p.skip, p.stop_on_error, p.first, p.count, p.submitted)
+        for p in batch.pieces
+    ]
+    return _frame(
+        Frame.BATCH,
+        (functions, batch.forget, pieces),
+        [[f.payload for f in batch.functions], *(p.payloads for p in batch.pieces)],
+    )
+
+
+def results_frame(parts: list[Part], busy: int, ended: int) -> list[Any]:
+    """Encode results; `busy` is the time they took and `ended` when the last was done, in ns."""
+    records = [(part.first, part.count, part.kind) for part in parts]
+    return _frame(Frame.RESULTS, (busy, ended, records), [part.payloads for part in parts])
+
+
+def plain_frame(kind: int, value: Any = None, payloads: Sequence[Payload] = ()) -> list[Any]:
+    """Encode any other frame."""
+    return _frame(kind, value, [list(payloads)])
+
+
+class Received:
+    """A frame as it came.
+
+    Attributes:
+        kind: of the frame.
+        records: the table's numbers.
+        payloads: by list, as they were given to be sent.
+        size: bytes received, but for the header.
+    """
+
+    __slots__ = ("kind", "payloads", "records", "size")
+
+    def __init__(
+        self, kind: int, records: Any, payloads: list[list[Payload]], size: int
+    ) -> None:
+        self.kind = kind
+        self.records = records
+        self.payloads = payloads
+        self.size = size
+
+    def batch(self) -> Batch:
+        """Return the batch that this frame holds."""
+        functions, forget, pieces = self.records
+        return Batch(
+            [
+                FunctionMessage(number, kept=kept, label=label, payload=payload)
+                for (number, kept, label), payload in zip(functions, self.payloads[0], strict=True)
+            ],
+            forget,
+            [
+                Piece(
+                    function,
+                    call,
+                    chunk=chunk,
+                    skip=skip,
+                    stop_on_error=stop,
+                    first=first,
+                    count=count,
+                    submitted=submitted,
+                    payloads=payloads,
+                )
+                for (function, call, chunk, skip, stop, first, count, submitted), payloads in zip(
+                    pieces, self.payloads[1:], strict=True
+                )
+            ],
+        )
+
+    def results(self) -> tuple[list[Part], int, int]:
+        """Return the parts, the time they took, and when the last was done."""
+        busy, ended, records = self.records
+        parts = [
+            Part(first, count, kind, payloads)
+            for (first, count, kind), payloads in zip(records, self.payloads, strict=True)
+        ]
+        return parts, busy, ended
+
+
+class FrameReader:
+    """Takes a stream of bytes apart into frames; for blocking and for non-blocking sockets."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray(READ_BYTES))
+        self._start = self._end = 0
+        # A large frame on its way: its body, then its buffers, each filled in its turn.
+        self._body: memoryview | None = None
+        self._head = (0, 0, 0, 0)
+        self._targets: deque[memoryview] = deque()
+        self._opened: tuple[Any, list[Any]] | None = None
+
+    def receive(self, sock: socket.socket) -> list[Received]:
+        """Read once from the socket and return the frames that are complete now.
+
+        Raises:
+            EOFError: the other side is gone.
+            BlockingIOError: nothing is there to read, on a non-blocking socket.
+        """
+        frames: list[Received] = []
+        if self._targets:
+            self._count(sock.recv_into(self._targets[0]))
+            self._fill(0, frames)
+            return frames
+        self._end += self._count_read(sock.recv_into(self._memory[self._end :]))
+        self._parse(frames)
+        return frames
+
+    def _count(self, count: int) -> None:
+        if not self._count_read(count):
+            return
+        self._targets[0] = self._targets[0][count:]
+
+    @staticmethod
+    def _count_read(count: int) -> int:
+        if not count:
+            raise EOFError("the other side of the channel is closed")
+        return count
+
+    def _parse(self, frames: list[Received]) -> None:
+        memory = self._memory
+        while self._end - self._start >= _HEADER.size:
+            head = _HEADER.unpack_from(memory, self._start)
+            _, table, size, buffers = head
+            body = self._start + _HEADER.size
+            if self._end - body < table + size or buffers:
+                if buffers or table + size + _HEADER.size > READ_BYTES:
+                    self._large(head, body, frames)
+                    if self._targets:
+                        return
+                    continue
+                break
+            end = body + table + size
+            frames.append(_open(head, memory[body:end], [], shared=True))
+            self._start = end
+        left = self._end - self._start
+        if self._start:
+            memory[:left] = bytes(memory[self._start : self._end])
+            self._start, self._end = 0, left
+
+    def _large(self, head: tuple[int, int, int, int], body: int, frames: list[Received]) -> None:
+        """Give a frame memory of its own, and what has come of it already."""
+        self._head = head
+        self._body = memoryview(bytearray(head[1] + head[2]))
+        self._targets.append(self._body)
+        self._start = body
+        self._fill(1, frames)
+
+    def _fill(self, from_memory: int, frames: list[Received]) -> None:
+        """Fill targets from what was read ahead; take the frame when nothing is missing."""
+        while True:
+            while self._targets:
+                target = self._targets[0]
+                if from_memory and target.nbytes:
+                    count = min(target.nbytes, self._end - self._start)
+                    target[:count] = self._memory[self._start : self._start + count]
+                    self._start += count
+                    self._targets[0] = target = target[count:]
+                if target.nbytes:
+                    if from_memory:
+                        self._start = self._end = 0
+                    return
+                self._targets.popleft()
+            if self._body is None:
+                return
+            if self._opened is None and self._head[3]:
+                sizes = _buffer_sizes(self._body[: self._head[1]])
+                made = [bytearray(size) for size in sizes]
+                self._opened = (None, made)
+                self._targets.extend(memoryview(buffer) for buffer in made)
+                continue
+            made = self._opened[1] if self._opened else []
+            frames.append(_open(self._head, self._body, made, shared=False))
+            self._body = self._opened = None
+            return
+
+
+def _buffer_sizes(table: memoryview) -> list[int]:
+    _, _, packed = marshal.loads(table)  # noqa: S302 - from our own worker, over our own socketpair
+    return [size for _, _, sizes in packed for size in sizes]
+
+
+def _open(
+    head: tuple[int, int, int, int], body: memoryview, buffers: list[Any], *, shared: bool
+) -> Received:
+    """Cut a complete frame into payloads; `shared` memory will be overwritten."""
+    kind, table, _, _ = head
+    records, lengths, packed = marshal.loads(body[:table])  # noqa: S302 - as above
+    data = body[table:]
+    small = bytes(data) if shared or len(data) < IN_PLACE_BYTES else None
+    payloads: list[list[Any]] = []
+    position = 0
+    for sizes in lengths:
+        ends = list(accumulate(sizes, initial=position))
+        position = ends[-1]
+        if small is not None:
+            payloads.append([small[a:b] for a, b in pairwise(ends)])
+        else:
+            payloads.append(
+                [
+                    data[a:b] if b - a >= IN_PLACE_BYTES else bytes(data[a:b])
+                    for a, b in pairwise(ends)
+                ]
+            )
+    taken = 0
+    for index, place, sizes in packed:
+        mine = buffers[taken : taken + len(sizes)]
+        taken += len(sizes)
+        payloads[index][place] = Packed(payloads[index][place], mine)
+    return Received(kind, records, payloads, len(body) + sum(map(len, buffers)))
+
+
+class Sender:
+    """What still has to go out on one socket, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[memoryview] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, parts: Iterable[Any]) -> None:
+        """Queue a frame."""
+        self._waiting.extend(memoryview(part) for part in parts if len(part))
+
+    def send(self, sock: socket.socket) -> None:
+        """Send as much as the socket takes: all, on a blocking one.
+
+        Raises:
+            OSError: the other side is gone.
+        """
+        waiting = self._waiting
+        while waiting:
+            try:
+                if len(waiting) == 1:
+                    sent = sock.send(waiting[0])
+                else:
+                    sent = sock.sendmsg([waiting[i] for i in range(min(len(waiting), _IOV))])
+            except BlockingIOError:
+                return
+            while sent and waiting:
+                size = waiting[0].nbytes
+                if sent < size:
+                    waiting[0] = waiting[0][sent:]
+                    break
+                sent -= size
+                waiting.popleft()

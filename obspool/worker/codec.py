@@ -1,0 +1,65 @@
+"""How objects become payloads, for workers that are processes."""
+
+from __future__ import annotations
+
+from obspool import serial
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Codec(Protocol):
+        """How objects become payloads.
+
+        Attributes:
+            deferrable: types whose objects can't change, so that they may be pickled later.
+        """
+
+        @property
+        def deferrable(self) -> frozenset[type]: ...
+
+        def dump(self, value: Any) -> Any:
+            """Encode a result; raises MaybeEncodingError when it can't be."""
+
+        def load(self, payload: Any) -> Any:
+            """Make the object again."""
+
+        def dump_error(self, error: BaseException) -> Any:
+            """Encode an exception; never raises."""
+
+
+class PickleCodec:
+    """Payloads for another process."""
+
+    deferrable = serial.ATOMS
+    load = staticmethod(serial.loads)
+
+    @staticmethod
+    def dump(value: Any) -> Any:
+        """Pickle a result.
+
+        Raises:
+            MaybeEncodingError: it can't be pickled, as in the stdlib.
+        """
+        try:
+            return serial.dumps(value, copy=False)
+        except Exception as error:
+            from multiprocessing.pool import MaybeEncodingError  # noqa: PLC0415 - 5 ms
+
+            raise MaybeEncodingError(error, value) from None
+
+    @staticmethod
+    def dump_error(error: BaseException) -> Any:
+        """Pickle an exception with its traceback as text; that becomes its `RemoteTraceback` cause."""
+        from multiprocessing.pool import (  # noqa: PLC0415 - 5 ms
+            ExceptionWithTraceback,
+            MaybeEncodingError,
+        )
+
+        wrapped: Any = error
+        if not isinstance(error, MaybeEncodingError):
+            wrapped = ExceptionWithTraceback(error, error.__traceback__)
+        try:
+            return serial.dumps(wrapped)
+        except Exception as failure:  # noqa: BLE001 - told in place of the error
+            return serial.dumps(MaybeEncodingError(failure, error))

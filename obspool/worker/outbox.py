@@ -1,0 +1,167 @@
+"""Results on their way to the parent: several slices' in one message, none held back for long."""
+
+from __future__ import annotations
+
+import threading
+from time import sleep
+
+from obspool.messages import Kind, Part
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from obspool.worker.codec import Codec
+
+# A slice that took longer than this (ns) has its results sent at once. Those of quicker ones may wait
+# for company, but no longer than RESULT_DELAY (seconds), even if the next item never ends: it may
+# wait for what somebody does with an earlier result. With a smaller delay the parent is woken more
+# often for less; with a larger one `imap` lags.
+PROMPT_TIME = 1_000_000
+RESULT_DELAY = 0.005
+
+# Results kept back at most; more would only cost memory.
+RESULTS_KEPT = 4096
+
+
+class Outbox:
+    """Collects parts of results and sends them; used by a worker's main thread."""
+
+    def __init__(self, send: Callable[[list[Part], int, int], None], codec: Codec) -> None:
+        """Take the function that sends parts, the time they took, and when the last was done."""
+        self._send = send
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._parts: list[Part] = []
+        self._values: list[Any] = []  # results of a chunk that may be pickled later
+        self._values_first = 0
+        self._kept = 0
+        self._busy = 0
+        self._ended = 0
+        self._wake: threading.Lock | None = None
+        self._watched = False
+
+    def add_singles(self, first: int, results: list[Any], failed: list[int]) -> None:
+        """Add payloads of consecutive tasks; those at the indices in `failed` are errors."""
+        parts = []
+        begin = 0
+        for index in (*failed, len(results)):
+            if index > begin:
+                items = results[begin:index] if failed else results
+                parts.append(Part(first + begin, index - begin, Kind.ITEMS, items))
+            if index < len(results):
+                parts.append(Part(first + index, 1, Kind.ERROR, [results[index]]))
+            begin = index + 1
+        self._add(parts, len(results))
+
+    def add_values(self, first: int, values: list[Any], failed: dict[int, Any]) -> None:
+        """Add results of consecutive items of a chunk; the indices in `failed` have error payloads."""
+        begin = 0
+        for index in (*failed, len(values)):
+            if index > begin:
+                self._add_good(first + begin, values[begin:index] if failed else values)
+            if index < len(values):
+                self._add([Part(first + index, 1, Kind.ERROR, [failed[index]])], 1)
+            begin = index + 1
+
+    def end_chunk(self) -> None:
+        """Join no results of later chunks to those of this one: a part is of one chunk."""
+        if self._values:
+            with self._lock:
+                self._close_values()
+
+    def add_skipped(self, first: int, count: int) -> None:
+        """Add items that do not run, after an error in their chunk."""
+        self._add([Part(first, count, Kind.SKIPPED, [])], count)
+
+    def _add(self, parts: list[Part], count: int) -> None:
+        with self._lock:
+            self._close_values()
+            self._parts += parts
+            self._kept += count
+
+    def _add_good(self, first: int, values: list[Any]) -> None:
+        if not self._codec.deferrable.issuperset(map(type, values)):
+            self._add(self._list_parts(first, values), len(values))
+            return
+        with self._lock:
+            if self._values and self._values_first + len(self._values) != first:
+                self._close_values()
+            if not self._values:
+                self._values_first = first
+            self._values += values
+            self._kept += len(values)
+
+    def _list_parts(self, first: int, values: list[Any]) -> list[Part]:
+        """Encode results of a chunk as one list; each alone, when one of them can't be pickled."""
+        try:
+            return [Part(first, len(values), Kind.LIST, [self._codec.dump(values)])]
+        except Exception:  # noqa: BLE001 - found again below, by its item
+            return [self._single(first + index, value) for index, value in enumerate(values)]
+
+    def _single(self, first: int, value: Any) -> Part:
+        try:
+            return Part(first, 1, Kind.ITEMS, [self._codec.dump(value)])
+        except Exception as error:  # noqa: BLE001 - the item's error
+            return Part(first, 1, Kind.ERROR, [self._codec.dump_error(error)])
+
+    def _close_values(self) -> None:
+        """Encode what may wait no longer; the lock is held, and no user code can run: all are atoms."""
+        if self._values:
+            payload = self._codec.dump(self._values)
+            self._parts.append(Part(self._values_first, len(self._values), Kind.LIST, [payload]))
+            self._values = []
+
+    def done(self, busy: int, now: int, *, more: bool) -> None:
+        """Take note that a slice took `busy` ns, and send what shouldn't wait.
+
+        Args:
+            busy: ns.
+            now: CLOCK_MONOTONIC in ns.
+            more: whether the batch goes on; at its end everything is sent anyway.
+        """
+        self._busy += busy
+        self._ended = now
+        if not more:
+            return
+        if busy >= PROMPT_TIME or self._kept >= RESULTS_KEPT:
+            self.flush()
+        elif not self._watched:
+            self._watch()
+
+    def flush(self) -> None:
+        """Send everything."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._close_values()
+        if self._parts:
+            parts, busy = self._parts, self._busy
+            self._parts, self._busy, self._kept = [], 0, 0
+            self._send(parts, busy, self._ended)
+
+    def _watch(self) -> None:
+        """Have what is kept back sent by a thread, should the next item take long."""
+        self._watched = True
+        if self._wake is None:
+            self._wake = threading.Lock()
+            threading.Thread(target=self._run, name="obspool-outbox", daemon=True).start()
+        else:
+            self._wake.release()
+
+    def _run(self) -> None:
+        wake = self._wake
+        if wake is None:
+            return
+        wake.acquire()
+        while True:
+            sleep(RESULT_DELAY)
+            with self._lock:
+                try:
+                    self._flush()
+                except OSError:  # the parent is gone, which the main thread finds out by itself
+                    return
+                self._watched = False
+            wake.acquire()

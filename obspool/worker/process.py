@@ -1,0 +1,180 @@
+"""A worker that is a process: its start, its loop over frames, and that it never outlives its parent."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from time import monotonic_ns
+
+from obspool import wire
+from obspool.telemetry.bank import Bank, Claims
+from obspool.worker.codec import PickleCodec
+from obspool.worker.outbox import Outbox
+from obspool.worker.runner import Runner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from obspool.messages import Part
+
+
+class WorkerSpec:
+    """What a new worker process gets from its parent; picklable while a process is being spawned.
+
+    Attributes:
+        slot: its place.
+        generation: 1 for the slot's first.
+        channel: descriptor of its end of the channel.
+        lifeline: descriptor of a socket whose other end only the parent holds.
+        segment: the segment's cells and layout (inherited by fork).
+        lock: its claim lock.
+        initializer: called with initargs before the first task.
+    """
+
+    def __init__(  # noqa: PLR0913 - a record
+        self,
+        slot: int,
+        generation: int,
+        channel: int,
+        lifeline: int,
+        segment: Any,
+        lock: Any,
+        initializer: Callable[..., Any] | None,
+        initargs: tuple[Any, ...],
+    ) -> None:
+        self.slot = slot
+        self.generation = generation
+        self.channel = channel
+        self.lifeline = lifeline
+        self.segment = segment
+        self.lock = lock
+        self.initializer = initializer
+        self.initargs = initargs
+        self.forked = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pass the descriptors as spawn and forkserver do, and pickle what pickle alone can't."""
+        from multiprocessing.reduction import DupFd  # noqa: PLC0415 - not in a worker
+
+        from obspool.serial import dumps  # noqa: PLC0415 - as above
+
+        layout = self.segment.layout
+        return {
+            **self.__dict__,
+            "channel": DupFd(self.channel),
+            "lifeline": DupFd(self.lifeline),
+            "segment": (DupFd(self.segment.fd), layout.slots, layout.header_words),
+            "initializer": dumps((self.initializer, self.initargs)),
+            "initargs": None,
+            "forked": False,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the descriptors; the initializer is loaded in `main`, where an error can be told."""
+        from obspool.telemetry.cells import attach  # noqa: PLC0415 - not under fork
+
+        self.__dict__.update(state)
+        self.channel = state["channel"].detach()
+        self.lifeline = state["lifeline"].detach()
+        descriptor, slots, header_words = state["segment"]
+        fd = descriptor.detach()
+        self.segment = attach(fd, slots, header_words)
+        os.close(fd)
+
+
+def main(spec: WorkerSpec) -> None:
+    """Run a worker process until it is told to stop; the target of the pool's processes."""
+    _die_with_parent(spec.lifeline)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
+        # A handler, not SIG_IGN, which programs that a task starts would inherit.
+        signal.signal(signal.SIGINT, _ignore)
+    channel = socket.socket(fileno=spec.channel)
+    codec = PickleCodec()
+    layout, cells = spec.segment.layout, spec.segment.cells
+    bank = Bank(cells, layout, spec.slot, spec.generation)
+    claims = Claims(cells, layout, spec.slot, spec.generation, spec.lock)
+
+    def send(parts: list[Part], busy: int, ended: int) -> None:
+        _send(channel, wire.results_frame(parts, busy, ended))
+
+    try:
+        if _initialize(spec, channel, codec):
+            _loop(channel, Runner(bank, claims, Outbox(send, codec), codec))
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        pass  # the parent is gone, or has given this worker up
+    finally:
+        bank.end()
+
+
+def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> bool:
+    """Run the initializer; tell the parent how it went."""
+    try:
+        if not spec.forked:
+            spec.initializer, spec.initargs = codec.load(spec.initializer)
+        if "cloudpickle" in sys.modules:  # else nothing comes by value before it is loaded
+            from obspool.namespaces import remember_main  # noqa: PLC0415 - 20 ms
+
+            remember_main()
+        if spec.initializer is not None:
+            spec.initializer(*spec.initargs)
+    except Exception as error:  # noqa: BLE001 - told to the parent, which decides
+        _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
+        return False
+    spec.initializer, spec.initargs = None, ()
+    _send(channel, wire.plain_frame(wire.Frame.READY, monotonic_ns()))
+    return True
+
+
+def _loop(channel: socket.socket, runner: Runner) -> None:
+    reader = wire.FrameReader()
+    while True:
+        for frame in reader.receive(channel):
+            if frame.kind == wire.Frame.STOP:
+                return
+            runner.run(frame.batch())
+        frame = None  # type: ignore[assignment] - a waiting worker keeps no arguments alive
+
+
+def _send(channel: socket.socket, parts: list[Any]) -> None:
+    if len(parts) == 1:
+        channel.sendall(parts[0])
+        return
+    sender = wire.Sender()
+    sender.add(parts)
+    sender.send(channel)
+
+
+def _ignore(signum: int, frame: Any) -> None:
+    """Take a Ctrl-C that is meant for the parent."""
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """Have the kernel kill this process when the parent is gone, also while it holds the GIL in C.
+
+    The lifeline's other end is the parent's alone: it closes when the parent ends, however it ends.
+    PR_SET_PDEATHSIG would follow the thread that forked, and doesn't reach through a forkserver.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        try:
+            if os.read(lifeline, 1) == b"":  # it was gone before the signal was set
+                os._exit(1)
+        except BlockingIOError:
+            pass
+        return
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="obspool-lifeline", daemon=True).start()

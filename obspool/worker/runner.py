@@ -1,0 +1,244 @@
+"""Runs batches: the same code in a process, in a thread, and wherever else an engine has a worker."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from obspool.messages import Call
+from obspool.telemetry.bank import Tally
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from obspool.messages import Batch, FunctionMessage, Piece
+    from obspool.telemetry.bank import Bank, Claims
+    from obspool.worker.codec import Codec
+    from obspool.worker.outbox import Outbox
+
+# A slice has at most so many items, as no more than these can be stuck behind a slow one, and takes
+# about so long (ns), so that the parent can soon take back the rest of its chunk.
+SLICE_ITEMS = 32
+SLICE_TIME = 1_000_000
+
+# A slice may be this many times as long as the one before: the next items may be slower.
+SLICE_GROWTH = 4
+
+
+class Runner:
+    """Runs the items of batches, one after the other."""
+
+    def __init__(self, bank: Bank, claims: Claims, outbox: Outbox, codec: Codec) -> None:
+        self._bank = bank
+        self._claims = claims
+        self._outbox = outbox
+        self._codec = codec
+        self._functions: dict[int, tuple[Any, FunctionMessage]] = {}
+        self._tally = Tally()
+        self._width = 1
+        self._last = 0  # the function that `_width` is for
+
+    def run(self, batch: Batch) -> None:
+        """Run a batch, and send all its results."""
+        for number in batch.forget:
+            self._functions.pop(number, None)
+        for function in batch.functions:
+            self._functions[function.number] = (None, function)
+        final = len(batch.pieces) - 1
+        for index, piece in enumerate(batch.pieces):
+            if piece.function != self._last:
+                self._last = piece.function
+                self._width = 1
+            run = self._run_chunk if piece.chunk else self._run_singles
+            run(piece, index < final)
+        self._outbox.flush()
+        self._bank.account(self._claims.lock, self._tally, monotonic_ns())
+        self._bank.idle()
+
+    def _bind(self, piece: Piece) -> Callable[[Any], Any]:
+        """Return what to call with an item of the piece.
+
+        A function that isn't kept is loaded anew for each task: for each item, where items are tasks.
+        """
+        function, message = self._functions[piece.function]
+        try:
+            if function is None and (message.kept or piece.chunk):
+                function = self._codec.load(message.payload)
+                if message.kept:
+                    self._functions[piece.function] = (function, message)
+        except Exception as error:  # noqa: BLE001 - the error of every item
+            return _raiser(error)
+        if function is None:
+            return _loading(self._codec.load, message.payload, piece.call)
+        if piece.call == Call.ONE:
+            return function  # type: ignore[no-any-return]
+        if piece.call == Call.STAR:
+            return lambda arguments: function(*arguments)
+        return lambda both: function(*both[0], **both[1])
+
+    def _begin(self, piece: Piece) -> int:
+        """Show that the piece begins; return the time."""
+        label = self._functions[piece.function][1].label
+        tally = self._tally
+        now = monotonic_ns()
+        if tally.items and tally.label != label:
+            self._bank.account(self._claims.lock, tally, now)
+        tally.label = label
+        if tally.wait is None:
+            tally.wait = max(0, now - piece.submitted)
+        self._bank.begin(label, now)
+        return now
+
+    def _end_slice(self, busy: int, count: int, errors: int, now: int) -> None:
+        """Count a slice, and choose the length of the next."""
+        tally = self._tally
+        tally.busy += busy
+        tally.items += count
+        tally.errors += errors
+        width = SLICE_TIME * count // (busy + 1)
+        self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
+
+    def _run_singles(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
+        """Run tasks of one item each: several share a claim, a clock reading and an account."""
+        function = self._bind(piece)
+        tally, payloads = self._tally, piece.payloads
+        before = self._begin(piece)
+        first = position = piece.first
+        until = first + piece.count
+        while position < until:
+            position, count = self._claims.take(position, min(self._width, until - position))
+            if not count:
+                continue
+            offset = position - first
+            errors = self._singles(function, position, payloads[offset : offset + count])
+            now = monotonic_ns()
+            busy, before = now - before, now
+            position += count
+            tally.tasks += count
+            tally.task_run += busy
+            tally.failed += errors
+            self._end_slice(busy, count, errors, now)
+            self._outbox.done(busy, now, more=more or position < until)
+            if tally.busy >= SLICE_TIME and position < until:
+                self._bank.account(self._claims.lock, tally, now)
+                tally.wait = max(0, now - piece.submitted)
+                self._bank.begin(tally.label, now)
+
+    def _singles(self, function: Callable[[Any], Any], first: int, payloads: list[Any]) -> int:
+        """Run one slice of tasks of one item; return how many failed."""
+        mark, load, dump = self._bank.mark, self._codec.load, self._codec.dump
+        results: list[Any] = []
+        failed: list[int] = []
+        begun = enumerate(payloads, 1)
+        while True:
+            try:
+                for mark[0], payload in begun:  # noqa: B007 - the target is the store
+                    results.append(dump(function(load(payload))))
+                break
+            except SystemExit:  # ends this worker: what is finished goes first
+                self._outbox.add_singles(first, results, failed)
+                self._outbox.flush()
+                raise
+            except BaseException as error:  # noqa: BLE001 - the item's error
+                failed.append(len(results))
+                results.append(self._codec.dump_error(error))
+        self._outbox.add_singles(first, results, failed)
+        return len(failed)
+
+    def _run_chunk(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
+        """Run a chunk, or a part of one: it is one task here."""
+        function = self._bind(piece)
+        tally = self._tally
+        begun = before = self._begin(piece)
+        position, until = piece.first, piece.first + piece.count
+        items: list[Any] | None = None
+        failed = False
+        ran = False
+        while position < until:
+            position, count = self._claims.take(position, min(self._width, until - position))
+            if not count:
+                continue
+            if items is None:
+                function, items = self._load_chunk(function, piece)
+            offset = position - piece.first
+            values, errors = self._slice(function, position, items[offset : offset + count], piece)
+            now = monotonic_ns()
+            busy, before = now - before, now
+            position += len(values)
+            self._end_slice(busy, len(values), errors, now)
+            ran = True
+            failed = failed or errors > 0
+            if errors and piece.stop_on_error:
+                self._skip(position, until)
+                position = until
+            self._outbox.done(busy, now, more=more or position < until)
+            if tally.busy >= SLICE_TIME and position < until:
+                self._bank.account(self._claims.lock, tally, now)
+                self._bank.tick(now)
+        if ran:
+            self._outbox.end_chunk()
+            tally.tasks += 1
+            tally.failed += failed
+            tally.task_run += before - begun
+            self._bank.account(self._claims.lock, tally, before)
+
+    def _load_chunk(
+        self, function: Callable[[Any], Any], piece: Piece
+    ) -> tuple[Callable[[Any], Any], list[Any]]:
+        """Return what to call, and the chunk's items, loaded after the chunk was claimed."""
+        try:
+            items: list[Any] = self._codec.load(piece.payloads[0])
+        except Exception as error:  # noqa: BLE001 - the error of every item
+            return _raiser(error), [None] * piece.count
+        return function, items[piece.skip : piece.skip + piece.count] if piece.skip else items
+
+    def _slice(
+        self, function: Callable[[Any], Any], first: int, items: list[Any], piece: Piece
+    ) -> tuple[list[Any], int]:
+        """Run one slice of a chunk; return the results, up to an error that stops, and the errors."""
+        mark = self._bank.mark
+        values: list[Any] = []
+        failed: dict[int, Any] = {}
+        begun = enumerate(items, 1)
+        while True:
+            try:
+                for mark[0], item in begun:  # noqa: B007 - the target is the store
+                    values.append(function(item))
+                break
+            except SystemExit:  # as above
+                self._outbox.add_values(first, values, failed)
+                self._outbox.flush()
+                raise
+            except BaseException as error:  # noqa: BLE001 - the item's error
+                failed[len(values)] = self._codec.dump_error(error)
+                values.append(None)
+                if piece.stop_on_error:
+                    break
+        self._outbox.add_values(first, values, failed)
+        return values, len(failed)
+
+    def _skip(self, position: int, until: int) -> None:
+        """Report the rest of the chunk as skipped, but for what was taken back."""
+        while position < until:
+            position, count = self._claims.take(position, until - position)
+            if count:
+                self._outbox.add_skipped(position, count)
+                self._tally.skipped += count
+                position += count
+
+
+def _raiser(error: BaseException) -> Callable[[Any], Any]:
+    def fail(_: Any) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def _loading(load: Callable[[Any], Any], payload: Any, call: int) -> Callable[[Any], Any]:
+    """Return what loads the function anew for each item and calls it."""
+    if call == Call.ONE:
+        return lambda item: load(payload)(item)
+    if call == Call.STAR:
+        return lambda arguments: load(payload)(*arguments)
+    return lambda both: load(payload)(*both[0], **both[1])

@@ -1,0 +1,1 @@
+"""Tests of obspool.control: real sockets, real processes."""

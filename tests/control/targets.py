@@ -1,0 +1,73 @@
+"""Pools as far as the control server can tell: a name, and commands that are written down."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from obspool.control.protocol import Command, Reply
+from obspool.telemetry.snapshot import PoolFacts
+
+if TYPE_CHECKING:
+    from obspool.control.peer import Peer
+
+
+class RecordingTarget:
+    """Remembers what it was told and by whom; raises what it is given, if anything."""
+
+    def __init__(self, name: str = "nightly", error: Exception | None = None) -> None:
+        self.name = name
+        self.error = error
+        self.commands: list[tuple[Command, Peer]] = []
+
+    def command(self, command: Command, by: Peer) -> None:
+        self.commands.append((command, by))
+        if self.error is not None:
+            raise self.error
+
+
+def facts_of(
+    control: str | None,
+    *,
+    pid: int,
+    uid: int = os.getuid(),
+    name: str = "nightly",
+    pid_namespace: int = 0,
+) -> PoolFacts:
+    return PoolFacts(
+        name=name,
+        pid=pid,
+        uid=uid,
+        start_time=0.0,
+        engine="processes",
+        start_method="fork",
+        version="0",
+        python="3",
+        program="program",
+        pid_namespace=pid_namespace,
+        control=control,
+    )
+
+
+def dial(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10.0)
+    connection.connect(path)
+    return connection
+
+
+def answer(connection: socket.socket) -> Reply:
+    """Read the server's line."""
+    received = b""
+    while not received.endswith(b"\n"):
+        data = connection.recv(4096)
+        assert data, f"cut short: {received!r}"
+        received += data
+    return Reply.decode(received)
+
+
+def ask(path: str, line: bytes) -> Reply:
+    with dial(path) as connection:
+        connection.sendall(line)
+        return answer(connection)
