@@ -270,6 +270,7 @@ class Core:
             self.supervisor.shut_down()
         self._enforce(now)
         self._record(now)
+        self._scheduler.release_feeders()
         return self.supervisor.ending and (not self.supervisor.workers or self._given_up(now))
 
     def _timeout(self) -> float:

@@ -105,7 +105,7 @@ class Job:
         self.pending: deque[Any] = deque()
         self.fed = False
         self.flawed = False
-        self.hungry = False
+        self.hungry = True  # at first the scheduler does not know of it yet
         self.cancelled = False
         self.holders: list[Worker] = []
         self.feeder_waits: Lock | None = None
@@ -142,22 +142,26 @@ class Job:
         self.fed = True
 
     def taken(self, tasks: int, items: int) -> None:
-        """Note that so much of what was pending is on its way; let the feeder go on."""
+        """Note that so much of what was pending is on its way."""
         self.tasks_taken += tasks
         self.items_taken += items
         # By the mean size: the size of each would have to be asked for again.
         self.bytes_taken = self.bytes_fed - len(self.pending) * self.task_bytes()
-        if self.feeder_waits is not None and self.tasks_fed - self.tasks_taken < AHEAD_TASKS // 2:
-            self.release_feeder()
 
     def task_bytes(self) -> int:
         """Return the mean size of a task's payload, at least 1."""
         return self.bytes_fed // (self.tasks_fed or 1) + 1
 
     def release_feeder(self) -> None:
-        """Let a feeder go on that waits because it is too far ahead."""
+        """Let a feeder go on that waits, unless it is too far ahead."""
         waits = self.feeder_waits
-        if waits is not None:
+        if waits is not None and (
+            self.cancelled
+            or (
+                self.tasks_fed - self.tasks_taken < AHEAD_TASKS // 2
+                and self.bytes_fed - self.bytes_taken < AHEAD_BYTES // 2
+            )
+        ):
             self.feeder_waits = None
             waits.release()
 

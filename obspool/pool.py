@@ -183,7 +183,7 @@ class Pool(mp_pool.Pool):
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn, _run: str = RUN) -> None:
         """Warn of a pool that was never closed, as the stdlib does."""
-        if getattr(self, "_said_state", None) == _run and self._state == _run:
+        if getattr(self, "_said_state", None) == _run:
             _warn(
                 f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
             )

@@ -179,7 +179,8 @@ class MapResult(AsyncResult):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
         super().__init__(pool, decode, callback, error_callback)
-        self._parts: list[tuple[int, int, int, list[Any]]] = []
+        self._parts: deque[tuple[int, int, int, list[Any]]] = deque()
+        self._values: dict[int, tuple[int, list[Any]]] = {}
         self._length = 0
 
     def receive_nothing(self, length: int) -> None:
@@ -195,15 +196,48 @@ class MapResult(AsyncResult):
                 self._parts.clear()
         elif self._error is None and kind != Kind.SKIPPED:
             self._parts.append((first, count, kind, payloads))
+            self._waiters.tell()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is there, or the timeout is over; decode what comes meanwhile."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self._told:
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                return
+            self._waiters.wait(self._something, left)
+            # Only where nothing can fail: what else there is to decode is the outcome's affair.
+            if self._parts and not self._told:
+                self._decode_parts()
+
+    def _something(self) -> bool:
+        return self._told or bool(self._parts)
+
+    def _decode_parts(self) -> None:
+        decode, values = self._decode, self._values
+        while self._parts:
+            try:
+                first, count, kind, payloads = self._parts.popleft()
+            except IndexError:  # another thread decodes too
+                return
+            try:
+                if kind == Kind.LIST:
+                    values[first] = (count, decode(payloads[0]))
+                else:
+                    values[first] = (count, list(map(decode, payloads)))
+            except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
+                if self._error is None:
+                    self._error = (PARENT_ERROR, error)
+                return
 
     def _make(self) -> list[Any]:
-        decode = self._decode
+        self._decode_parts()
+        if self._error is not None:
+            raise self._error[1]
         values: list[Any] = [None] * self._length
-        for first, count, kind, payloads in self._parts:
-            values[first : first + count] = (
-                decode(payloads[0]) if kind == Kind.LIST else map(decode, payloads)
-            )
-        self._parts.clear()
+        for first, (count, part) in self._values.items():
+            values[first : first + count] = part
+        self._values.clear()
         return values
 
 

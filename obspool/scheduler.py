@@ -85,6 +85,11 @@ class Scheduler:
                 del self._feeding[job.id]
                 self._ledger.collect(job)
 
+    def release_feeders(self) -> None:
+        """Let waiting feeders go on: last in a round, as they compete for the GIL."""
+        for job in self._feeding.values():
+            job.release_feeder()
+
     def measure(self) -> None:
         """Give the recorder the depth and the age of the queue."""
         again, queue = self._ledger.again, self._queue
@@ -166,7 +171,9 @@ class Scheduler:
         """Return how many tasks of the job to send to the worker now."""
         pace = self._pace.get(job.function.number)
         goal = 1
-        if pace is not None and pace <= PREFETCH_TIME:
+        if pace is None and job.listed:
+            goal = 2  # should the first be slow, the second is taken back
+        elif pace is not None and pace <= PREFETCH_TIME:
             goal = min(round(AHEAD_TIME / (pace + 1)), 2 * BATCH_TASKS)
         if worker.tasks > goal // 2:
             return 0

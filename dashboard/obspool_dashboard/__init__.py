@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from obspool.telemetry.registry import PoolEntry
     from obspool_dashboard.source import Source
@@ -17,6 +19,8 @@ __all__ = ["run"]
 
 FAILED = 1
 UNUSABLE = 2
+# Seconds between two looks whether the terminal is still there.
+LOOK = 1.0
 
 
 def run(
@@ -69,7 +73,8 @@ def run(
         no_color=no_color,
         ascii_only=ascii_only,
     )
-    app.run()
+    with _watched_terminal():
+        app.run()
     if app.end_signal is not None:
         _end_by(app.end_signal)
     return app.return_code or 0
@@ -100,6 +105,27 @@ def _streams_without_terminal() -> list[str]:
     """Textual reads from stdin and draws on stderr; with stdout elsewhere somebody wants text."""
     streams = {"stdin": sys.__stdin__, "stdout": sys.__stdout__, "stderr": sys.__stderr__}
     return [name for name, stream in streams.items() if stream is None or not stream.isatty()]
+
+
+@contextlib.contextmanager
+def _watched_terminal() -> Iterator[None]:
+    """End the process when its terminal is gone (a window was closed, an ssh link was cut).
+
+    Textual can't: its writer thread dies of the error, the event loop then waits for it for ever,
+    and the thread that reads keys spins. There is nothing left to restore or to tell.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            if _streams_without_terminal():
+                os._exit(128 + signal.SIGHUP)
+
+    threading.Thread(target=watch, name="obspool-terminal", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _end_by(number: signal.Signals) -> None:

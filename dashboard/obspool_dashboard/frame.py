@@ -15,6 +15,7 @@ from obspool_dashboard.history import (
     Rates,
     WorkerRates,
     ended_average,
+    item_running,
     items_done,
     items_failed,
 )
@@ -86,13 +87,15 @@ class Frame:
     def values_time(self) -> float:
         """When these values were true: at the reading, or when the pool last wrote any."""
         if self.ended:
-            return self.snapshot.ended_time or self.snapshot.heartbeat_time
+            heard = max(self.snapshot.facts.start_time, self.snapshot.heartbeat_time)
+            return self.snapshot.ended_time or heard
         return self.snapshot.time
 
     @property
     def silent_for(self) -> float | None:
         """Seconds since a live pool's own thread gave a sign, when those are too many."""
-        silent = self.snapshot.time - self.snapshot.heartbeat_time
+        facts = self.snapshot.facts
+        silent = self.snapshot.time - max(facts.start_time, self.snapshot.heartbeat_time)
         return silent if not self.ended and silent > SILENT_SECONDS else None
 
     @property
@@ -135,9 +138,7 @@ class Frame:
         return tuple((job, self.rates.jobs.get(job.id, NO_JOB_RATES)) for job in jobs)
 
     def _row(self, worker: WorkerSnapshot, usual: float | None) -> WorkerRow:
-        running = None
-        if worker.item_start_time is not None:
-            running = max(0.0, self.values_time - worker.item_start_time)
+        running = item_running(worker, self.values_time)
         stuck = (
             running is not None
             and usual is not None

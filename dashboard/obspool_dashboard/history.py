@@ -169,6 +169,13 @@ def ended_average(snapshot: Snapshot) -> Rates:
     )
 
 
+def item_running(worker: WorkerSnapshot, now: float) -> float | None:
+    """Return for how many seconds the present item has run, None when there is none."""
+    if worker.task_start_time is None or worker.item_start_time is None:
+        return None
+    return max(0.0, now - worker.item_start_time)
+
+
 def items_done(items: Mapping[Outcome, int]) -> int:
     """Count the items that ended, whatever way."""
     return sum(items.values())
@@ -191,7 +198,7 @@ def _sample(snapshot: Snapshot) -> _Sample:
 def _worker_sample(worker: WorkerSnapshot, now: float) -> _WorkerSample:
     # A worker adds to its busy time when a slice ends: without the slice that runs, one long item
     # would read 0 % for a minute and 6,000 % for a moment.
-    running = max(0.0, now - worker.item_start_time) if worker.item_start_time else 0.0
+    running = item_running(worker, now) or 0.0
     return _WorkerSample(
         items=items_done(worker.items),
         busy=worker.busy_seconds + running,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from obspool.cli.demo_work import FileReport
 
 _NAME = "demo"
-_TASKS_PER_WORKER = 300  # a worker lives a few seconds: recycling is there to be seen
+_TASKS_PER_WORKER = 200  # a worker lives a few seconds: recycling is there to be seen
 _FIRST_JOB = 16  # files for each worker, until it is known how fast they are
 _JOB_SECONDS = 5.0
 _SHORTEST_JOB = 0.5
@@ -155,12 +155,14 @@ class _Batch:
 
     Attributes:
         complete: nothing is pending: all that was submitted has come back.
-        ended_by: what ended it before its time, if it wasn't a signal.
+        closed: the pool was closed from outside before the time was over.
+        ended_by: the pool's error that ended it.
     """
 
     def __init__(self, pool: Pool, files: list[str], deadline: float, stop: _Stop) -> None:
         self.complete = False
-        self.ended_by: ObspoolError | ValueError | None = None
+        self.closed = False
+        self.ended_by: ObspoolError | None = None
         self._pool = pool
         self._files = files
         self._deadline = deadline
@@ -178,7 +180,7 @@ class _Batch:
             if self._submitted - self._received <= _LOW_WATER * self._workers:
                 self._submit()
             if not self._jobs:
-                self.complete = self.ended_by is None
+                self.complete = True
                 return
             try:
                 result: FileReport | Exception = self._jobs[0].next(_POLL)
@@ -199,14 +201,13 @@ class _Batch:
 
     def _submit(self) -> None:
         """Submit the next job, unless the time is over."""
-        if self._submitted and time.monotonic() >= self._deadline:
+        if self.closed or (self._submitted and time.monotonic() >= self._deadline):
             return
         files = self._files[self._next : self._next + self._size()]
         try:
             job = self._pool.imap_unordered(measure, files)
-        except ValueError as error:  # somebody has closed the pool
-            self.ended_by = error if not self._jobs else None
-            self._deadline = 0.0
+        except ValueError:  # somebody has closed the pool: what it has is still done
+            self.closed = True
             return
         self._jobs.append(job)
         self._submitted += len(files)
@@ -241,7 +242,7 @@ def _announce(pool: Pool, files: SourceFiles, minutes: float) -> None:
     )
     for unreadable in files.unreadable:
         print(f"  left out  {units.printable(unreadable)}")
-    print(f"  metrics   {pool.metrics_url}")
+    print(f"  metrics   {pool.metrics_url or 'not served: OBSPOOL_DISABLE=1'}")
     print(f"  watch     {_command()} top {facts.name}")
     print("  stop      Ctrl-C", flush=True)
 
@@ -264,6 +265,7 @@ def _conclude(pool: Pool, batch: _Batch, tally: Tally, elapsed: float) -> None:
         how = f"ended by {type(batch.ended_by).__name__} ({batch.ended_by})"
     else:
         how = "done" if batch.complete else "stopped"
+        how += ", its pool closed from outside," if batch.closed else ""
     print(f"The demo is {how} after {units.duration(elapsed)}.")
     for line in pool_lines(pool.stats(), elapsed):
         print(line)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from obspool.telemetry.snapshot import Histogram, Snapshot
 
 _ERRORS_SHOWN = 3
-_LONGEST_ERROR = 100
+_LONGEST_ERROR = 90
 
 
 class Tally:
@@ -54,7 +54,7 @@ class Tally:
         for error in errors[:_ERRORS_SHOWN]:
             yield f"  error       {units.printable(error)}"
         if len(errors) > _ERRORS_SHOWN:
-            yield f"              and {len(errors) - _ERRORS_SHOWN} other errors"
+            yield f"              and {len(errors) - _ERRORS_SHOWN} more"
 
     def _measured(self) -> Iterator[str]:
         files = self._files.values()

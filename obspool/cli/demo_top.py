@@ -66,7 +66,8 @@ def _passed_on(arguments: Namespace) -> list[str]:
 
 def _pool_is_there(batch: subprocess.Popen[bytes]) -> bool:
     """Wait for the batch's pool; False when the batch ended without one."""
-    while not registry.matches(str(batch.pid)):
+    # Not any ended pool of a process that had the same pid.
+    while not any(entry.alive for entry in registry.matches(str(batch.pid))):
         try:
             batch.wait(_START_POLL)
         except subprocess.TimeoutExpired:

@@ -95,7 +95,8 @@ class _Plain:
 
     def _show(self) -> None:
         now = self._shown = time.monotonic()
-        rounds, done = divmod(self._done, self._total)
+        rounds, before = divmod(max(0, self._done - 1), self._total)
+        done = before + 1 if self._done else 0
         rate = units.rate(self._done / max(1e-9, now - self._started))
         line = f"round {rounds + 1}: {done:,} of {self._total:,} files, {rate}/s"
         print(f"{self._before}{line:50}".rstrip(), end=self._after, file=sys.stderr, flush=True)

@@ -132,6 +132,8 @@ class ProcessEngine:
             timeout = _LOOK_EVERY
         selected = self._selector.select(timeout)
         ended: list[_Worker] = []
+        if not selected:
+            self._waker.clear()  # should a wake have been interrupted half-way
         for key, mask in selected:
             worker = key.data
             if worker is None:

@@ -26,10 +26,11 @@ class Waker:
         """Make it readable; costs nothing while it is."""
         if self._woken or self._write < 0:
             return
-        with suppress(BlockingIOError, OSError):  # full is woken; closed needs no waking
-            os.write(self._write, b"\1\0\0\0\0\0\0\0")
-        # Only now: were it set before, and the write interrupted, nobody would write again.
+        # Before the write: set after it, it could undo a `clear` that came between. Should the write
+        # be interrupted, the reader's next `clear`, after its timeout, mends it.
         self._woken = True
+        with suppress(OSError):  # full is woken; closed needs no waking
+            os.write(self._write, b"\1\0\0\0\0\0\0\0")
 
     def clear(self) -> None:
         """Be ready for the next wake; what was asked for before is to be looked at afterwards."""

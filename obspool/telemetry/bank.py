@@ -56,13 +56,24 @@ class Claims:
     The lock is this generation's own. The worker takes it once a slice; the parent only ever tries.
     """
 
-    __slots__ = ("cells", "claim", "lock", "mark", "revoked_from", "revoked_until")
+    __slots__ = (
+        "_acquire",
+        "_release",
+        "cells",
+        "claim",
+        "lock",
+        "mark",
+        "revoked_from",
+        "revoked_until",
+    )
 
     def __init__(self, cells: Any, layout: Layout, slot: int, generation: int, lock: Any) -> None:
         worker = layout.worker_block(slot, generation)
         parent = layout.parent_block(slot, generation)
         self.cells = cells
         self.lock = lock
+        self._acquire = lock.acquire
+        self._release = lock.release
         self.claim = worker + WORKER["claim"]
         self.mark = worker + WORKER["mark"]
         self.revoked_from = parent + PARENT["revoked_from"]
@@ -85,15 +96,17 @@ class Claims:
             The first item claimed and how many: with none, where to go on instead.
         """
         cells = self.cells
-        with self.lock:
-            until = cells[self.revoked_until]
-            if until > first:
-                start = cells[self.revoked_from]
-                if start <= first:
-                    return until, 0
-                wanted = min(wanted, start - first)
-            cells[self.claim] = first + wanted
-            cells[self.mark] = first << MARK_BITS
+        self._acquire()
+        until = cells[self.revoked_until]
+        if until > first:
+            start = cells[self.revoked_from]
+            if start <= first:
+                self._release()
+                return until, 0
+            wanted = min(wanted, start - first)
+        cells[self.claim] = first + wanted
+        cells[self.mark] = first << MARK_BITS
+        self._release()
         return first, wanted
 
     def revoke(self, first: int, until: int) -> int | None:

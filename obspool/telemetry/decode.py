@@ -93,7 +93,7 @@ class _Decoding:
         pool = self.pool
         slots = Slots(self.reading, pool["functions"], self.boot, alive=self.alive)
         workers = slots.workers()
-        outcome, ended = end(pool, self.state, alive=self.alive)
+        outcome, ended = end(pool, self.state, self.header.facts.start_time, alive=self.alive)
         return Snapshot(
             facts=self.header.facts,
             time=self.reading.now / NANO,
@@ -188,11 +188,13 @@ class _Decoding:
         return tuple(sorted(events, key=lambda event: event.number))
 
 
-def end(pool: Row, state: PoolState, *, alive: bool) -> tuple[PoolOutcome | None, float | None]:
+def end(
+    pool: Row, state: PoolState, start_time: float, *, alive: bool
+) -> tuple[PoolOutcome | None, float | None]:
     """Return how and when a pool ended; one that died, when it was last heard of."""
     if alive:
         return None, None
     if state is PoolState.ENDED:
         outcome = optional(_POOL_OUTCOMES, pool["outcome"]) or PoolOutcome.BROKEN
         return outcome, wall(pool["ended_wall"])
-    return PoolOutcome.DIED, wall(pool["heartbeat_wall"])
+    return PoolOutcome.DIED, wall(pool["heartbeat_wall"]) or start_time

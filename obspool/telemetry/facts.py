@@ -69,9 +69,8 @@ def default_name() -> str:
         parts = [part for part in spec.name.split(".") if part != "__main__"]
         text = parts[-1] if parts else ""
     else:
-        text = Path(getattr(main, "__file__", None) or "").stem
-    if "IPython" in sys.modules and not getattr(main, "__file__", None):
-        text = ""
+        file = getattr(main, "__file__", None) or ""
+        text = "" if file.startswith("<") else Path(file).stem  # <stdin>
     try:
         return pool_name(text)
     except ValueError:

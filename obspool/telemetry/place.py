@@ -75,7 +75,7 @@ def candidates() -> list[Path]:
         # One that others can write to (an emptyDir with fsGroup, a sticky directory) or that is
         # another's can't hold the file itself: who may write there can replace it.
         return [directory if _is_ours_alone(directory) else directory / own]
-    found = [SHARED_MEMORY / own] if SHARED_MEMORY.is_dir() else []
+    found = [SHARED_MEMORY / own] if _is_directory(SHARED_MEMORY) else []
     if (runtime := os.environ.get("XDG_RUNTIME_DIR")) and Path(runtime).is_absolute():
         found.append(Path(runtime) / "obspool")
     if (temporary := _temporary()) is not None:
@@ -127,7 +127,7 @@ def searched() -> Iterator[Path]:
         seen.add(directory)
         parents = [directory]
     for path in candidates():
-        if path not in seen and path.is_dir():
+        if path not in seen and _is_directory(path):
             seen.add(path)
             yield path
     for parent in parents:
@@ -164,6 +164,13 @@ def _is_ours_alone(directory: Path) -> bool:
     if not stat.S_ISDIR(status.st_mode):
         return True  # prepare() says what is wrong with it
     return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_MAY_WRITE
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # of a directory above it
+        return False
 
 
 def _temporary() -> Path | None:

@@ -104,7 +104,7 @@ def read_head(target: Target) -> Head:
         pool = rows.Row(memoryview(raw).cast("Q"), table, 0)
         state = rows.word(tuple(PoolState), pool["state"], PoolState.RUNNING)
         alive = decode.is_alive(held, state)
-        outcome, ended = decode.end(pool, state, alive=alive)
+        outcome, ended = decode.end(pool, state, described.facts.start_time, alive=alive)
         return Head(
             facts=described.facts,
             alive=alive,

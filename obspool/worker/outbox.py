@@ -22,25 +22,35 @@ PROMPT_TIME = 1_000_000
 RESULT_DELAY = 0.005
 
 # Results kept back at most; more would only cost memory.
-RESULTS_KEPT = 4096
+RESULTS_KEPT = 1 << 16
+
+
+_NONE: dict[int, Any] = {}
 
 
 class Outbox:
-    """Collects parts of results and sends them; used by a worker's main thread."""
+    """Collects parts of results and sends them; used by a worker's main thread.
+
+    Attributes:
+        busy: time of the slices since the last message, ns.
+        ended: when the last of them ended, CLOCK_MONOTONIC in ns.
+        watched: what is kept back is sent soon, without the main thread's help.
+    """
 
     def __init__(self, send: Callable[[list[Part], int, int], None], codec: Codec) -> None:
         """Take the function that sends parts, the time they took, and when the last was done."""
         self._send = send
         self._codec = codec
+        self._deferrable = codec.deferrable
         self._lock = threading.Lock()
         self._parts: list[Part] = []
         self._values: list[Any] = []  # results of a chunk that may be pickled later
-        self._values_first = 0
+        self._values_first = self._values_until = 0
         self._kept = 0
-        self._busy = 0
-        self._ended = 0
+        self.busy = 0
+        self.ended = 0
         self._wake: threading.Lock | None = None
-        self._watched = False
+        self.watched = False
 
     def add_singles(self, first: int, results: list[Any], failed: list[int]) -> None:
         """Add payloads of consecutive tasks; those at the indices in `failed` are errors."""
@@ -55,12 +65,15 @@ class Outbox:
             begin = index + 1
         self._add(parts, len(results))
 
-    def add_values(self, first: int, values: list[Any], failed: dict[int, Any]) -> None:
+    def add_values(self, first: int, values: list[Any], failed: dict[int, Any] = _NONE) -> None:
         """Add results of consecutive items of a chunk; the indices in `failed` have error payloads."""
+        if not failed:
+            self._add_good(first, values)
+            return
         begin = 0
         for index in (*failed, len(values)):
             if index > begin:
-                self._add_good(first + begin, values[begin:index] if failed else values)
+                self._add_good(first + begin, values[begin:index])
             if index < len(values):
                 self._add([Part(first + index, 1, Kind.ERROR, [failed[index]])], 1)
             begin = index + 1
@@ -82,15 +95,16 @@ class Outbox:
             self._kept += count
 
     def _add_good(self, first: int, values: list[Any]) -> None:
-        if not self._codec.deferrable.issuperset(map(type, values)):
+        if not self._deferrable.issuperset(map(type, values)):
             self._add(self._list_parts(first, values), len(values))
             return
         with self._lock:
-            if self._values and self._values_first + len(self._values) != first:
+            if first != self._values_until:
                 self._close_values()
             if not self._values:
                 self._values_first = first
             self._values += values
+            self._values_until = first + len(values)
             self._kept += len(values)
 
     def _list_parts(self, first: int, values: list[Any]) -> list[Part]:
@@ -113,21 +127,15 @@ class Outbox:
             self._parts.append(Part(self._values_first, len(self._values), Kind.LIST, [payload]))
             self._values = []
 
-    def done(self, busy: int, now: int, *, more: bool) -> None:
-        """Take note that a slice took `busy` ns, and send what shouldn't wait.
+    def lag(self, busy: int) -> None:
+        """See to it that what is finished is sent in time, though the batch goes on.
 
         Args:
-            busy: ns.
-            now: CLOCK_MONOTONIC in ns.
-            more: whether the batch goes on; at its end everything is sent anyway.
+            busy: what the last slice took, ns.
         """
-        self._busy += busy
-        self._ended = now
-        if not more:
-            return
         if busy >= PROMPT_TIME or self._kept >= RESULTS_KEPT:
             self.flush()
-        elif not self._watched:
+        elif not self.watched:
             self._watch()
 
     def flush(self) -> None:
@@ -138,13 +146,13 @@ class Outbox:
     def _flush(self) -> None:
         self._close_values()
         if self._parts:
-            parts, busy = self._parts, self._busy
-            self._parts, self._busy, self._kept = [], 0, 0
-            self._send(parts, busy, self._ended)
+            parts, busy = self._parts, self.busy
+            self._parts, self.busy, self._kept = [], 0, 0
+            self._send(parts, busy, self.ended)
 
     def _watch(self) -> None:
         """Have what is kept back sent by a thread, should the next item take long."""
-        self._watched = True
+        self.watched = True
         if self._wake is None:
             self._wake = threading.Lock()
             threading.Thread(target=self._run, name="obspool-outbox", daemon=True).start()
@@ -163,5 +171,5 @@ class Outbox:
                     self._flush()
                 except OSError:  # the parent is gone, which the main thread finds out by itself
                     return
-                self._watched = False
+                self.watched = False
             wake.acquire()

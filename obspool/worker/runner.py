@@ -6,10 +6,11 @@ from time import monotonic_ns
 
 from obspool.messages import Call
 from obspool.telemetry.bank import Tally
+from obspool.worker.outbox import PROMPT_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
 
     from obspool.messages import Batch, FunctionMessage, Piece
@@ -90,19 +91,16 @@ class Runner:
         self._bank.begin(label, now)
         return now
 
-    def _end_slice(self, busy: int, count: int, errors: int, now: int) -> None:
-        """Count a slice, and choose the length of the next."""
-        tally = self._tally
-        tally.busy += busy
-        tally.items += count
-        tally.errors += errors
-        width = SLICE_TIME * count // (busy + 1)
-        self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
+    def _adapt(self, busy: int, count: int) -> None:
+        """Choose the length of the next slice by the time that this one took."""
+        if busy > SLICE_TIME or self._width < SLICE_ITEMS:
+            width = SLICE_TIME * count // (busy + 1)
+            self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
 
     def _run_singles(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
         """Run tasks of one item each: several share a claim, a clock reading and an account."""
         function = self._bind(piece)
-        tally, payloads = self._tally, piece.payloads
+        tally, outbox, payloads = self._tally, self._outbox, piece.payloads
         before = self._begin(piece)
         first = position = piece.first
         until = first + piece.count
@@ -118,8 +116,14 @@ class Runner:
             tally.tasks += count
             tally.task_run += busy
             tally.failed += errors
-            self._end_slice(busy, count, errors, now)
-            self._outbox.done(busy, now, more=more or position < until)
+            tally.busy += busy
+            tally.items += count
+            tally.errors += errors
+            self._adapt(busy, count)
+            outbox.busy += busy
+            outbox.ended = now
+            if (busy >= PROMPT_TIME or not outbox.watched) and (more or position < until):
+                outbox.lag(busy)
             if tally.busy >= SLICE_TIME and position < until:
                 self._bank.account(self._claims.lock, tally, now)
                 tally.wait = max(0, now - piece.submitted)
@@ -149,38 +153,54 @@ class Runner:
     def _run_chunk(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
         """Run a chunk, or a part of one: it is one task here."""
         function = self._bind(piece)
-        tally = self._tally
-        begun = before = self._begin(piece)
+        tally, outbox, mark, take = self._tally, self._outbox, self._bank.mark, self._claims.take
+        before = started = self._begin(piece)
         position, until = piece.first, piece.first + piece.count
         items: list[Any] | None = None
         failed = False
         ran = False
         while position < until:
-            position, count = self._claims.take(position, min(self._width, until - position))
+            position, count = take(position, min(self._width, until - position))
             if not count:
                 continue
             if items is None:
                 function, items = self._load_chunk(function, piece)
             offset = position - piece.first
-            values, errors = self._slice(function, position, items[offset : offset + count], piece)
+            begun = enumerate(items[offset : offset + count], 1)
+            values: list[Any] = []
+            append = values.append
+            errors = 0
+            try:
+                for mark[0], item in begun:  # noqa: B007 - the target is the store
+                    append(function(item))
+            except BaseException as error:  # noqa: BLE001 - the item's error, mostly
+                errors = self._after_error(error, function, begun, position, values, piece)
+            else:
+                outbox.add_values(position, values)
             now = monotonic_ns()
             busy, before = now - before, now
             position += len(values)
-            self._end_slice(busy, len(values), errors, now)
+            tally.busy += busy
+            tally.items += len(values)
+            tally.errors += errors
+            self._adapt(busy, count)
             ran = True
             failed = failed or errors > 0
             if errors and piece.stop_on_error:
                 self._skip(position, until)
                 position = until
-            self._outbox.done(busy, now, more=more or position < until)
+            outbox.busy += busy
+            outbox.ended = now
+            if (busy >= PROMPT_TIME or not outbox.watched) and (more or position < until):
+                outbox.lag(busy)
             if tally.busy >= SLICE_TIME and position < until:
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)
         if ran:
-            self._outbox.end_chunk()
+            outbox.end_chunk()
             tally.tasks += 1
             tally.failed += failed
-            tally.task_run += before - begun
+            tally.task_run += before - started
             self._bank.account(self._claims.lock, tally, before)
 
     def _load_chunk(
@@ -193,30 +213,41 @@ class Runner:
             return _raiser(error), [None] * piece.count
         return function, items[piece.skip : piece.skip + piece.count] if piece.skip else items
 
-    def _slice(
-        self, function: Callable[[Any], Any], first: int, items: list[Any], piece: Piece
-    ) -> tuple[list[Any], int]:
-        """Run one slice of a chunk; return the results, up to an error that stops, and the errors."""
+    def _after_error(  # noqa: PLR0913, PLR0917 - what a slice of a chunk is at
+        self,
+        error: BaseException,
+        function: Callable[[Any], Any],
+        begun: Iterator[tuple[int, Any]],
+        first: int,
+        values: list[Any],
+        piece: Piece,
+    ) -> int:
+        """Go on with a slice of a chunk after an error; return how many items failed.
+
+        Nothing of the slice follows the error in `values` where the job stops at errors.
+
+        Raises:
+            SystemExit: an item's; it ends this worker, and what is finished is sent first.
+        """
         mark = self._bank.mark
-        values: list[Any] = []
         failed: dict[int, Any] = {}
-        begun = enumerate(items, 1)
         while True:
+            if isinstance(error, SystemExit):
+                self._outbox.add_values(first, values, failed)
+                self._outbox.flush()
+                raise error
+            failed[len(values)] = self._codec.dump_error(error)
+            values.append(None)
+            if piece.stop_on_error:
+                break
             try:
                 for mark[0], item in begun:  # noqa: B007 - the target is the store
                     values.append(function(item))
                 break
-            except SystemExit:  # as above
-                self._outbox.add_values(first, values, failed)
-                self._outbox.flush()
-                raise
-            except BaseException as error:  # noqa: BLE001 - the item's error
-                failed[len(values)] = self._codec.dump_error(error)
-                values.append(None)
-                if piece.stop_on_error:
-                    break
+            except BaseException as another:  # noqa: BLE001 - the item's error
+                error = another
         self._outbox.add_values(first, values, failed)
-        return values, len(failed)
+        return len(failed)
 
     def _skip(self, position: int, until: int) -> None:
         """Report the rest of the chunk as skipped, but for what was taken back."""

@@ -55,6 +55,18 @@ def sham_pool(name: str, *, control: bool = True) -> Iterator[ShamPool]:
         pool.end()
 
 
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own, without a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "obspool", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
 def obspool(
     *arguments: str, text: str | None = None, timeout: float = 30.0, **variables: str
 ) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ import pytest
 from obspool import __version__
 from obspool.control.protocol import Command
 from obspool.words import Outcome, PoolOutcome, PoolState
+from tests.cli.environment import environment
 from tests.cli.pools import ShamPool, obspool, sham_pool
 from tests.cli.terminal import Terminal
 
@@ -228,7 +229,12 @@ def test_top_without_textual_says_what_to_install() -> None:
         "sys.exit(main(['top']))\n"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env=environment(),
     )
     assert shown.returncode == 1
     assert "pip install 'obspool[top]'" in shown.stderr
@@ -242,6 +248,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
             [sys.executable, "-m", "obspool", "stats", "nightly", "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=environment(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -299,7 +306,12 @@ def test_commands_start_without_what_they_do_not_need() -> None:
         " 'cloudpickle'} & set(sys.modules)))\n"
     )
     shown = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        env=environment(),
     )
     assert shown.stdout.splitlines()[-1] == "[]"
 
@@ -312,7 +324,10 @@ def test_a_pool_whose_process_was_killed() -> None:
         "pool = ShamPool('nightly'); print(flush=True); sys.stdin.read()\n"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
     )
     assert owner.stdout is not None
     owner.stdout.readline()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from typing import TYPE_CHECKING
 
-from obspool.control.protocol import Command, Reply
+from obspool.control.protocol import Command, Reply, Request
 from obspool.telemetry.snapshot import PoolFacts
 
 if TYPE_CHECKING:
     from obspool.control.peer import Peer
+
+
+CLOSE = Request("nightly", Command.CLOSE).encode()
 
 
 class RecordingTarget:
@@ -71,3 +75,7 @@ def ask(path: str, line: bytes) -> Reply:
     with dial(path) as connection:
         connection.sendall(line)
         return answer(connection)
+
+
+def server_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "obspool-control"]

@@ -18,6 +18,7 @@ from obspool.control import client
 from obspool.control.protocol import Command
 from obspool.control.server import serve, withdraw
 from obspool.errors import ControlError
+from tests.cli.environment import environment
 from tests.control.targets import RecordingTarget, facts_of
 from tests.helpers import poll
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 POOL_PROGRAM = """
 import sys, threading
 from obspool.control.server import serve
+from tests.cli.environment import environment
 from tests.control.targets import RecordingTarget
 
 class Printing(RecordingTarget):
@@ -49,6 +51,7 @@ class PoolProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment(),
         )
         self.pid = self.process.pid
         self.path = self.line()
@@ -56,6 +59,11 @@ class PoolProcess:
     def line(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
+
+    def stop(self) -> None:
+        """Stop it, as Ctrl-Z does; all of its threads have stopped then."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def kill(self) -> None:
         self.process.kill()
@@ -124,7 +132,7 @@ def test_a_deleted_socket_of_a_living_process(pool: PoolProcess) -> None:
 
 def test_a_stopped_process_is_not_waited_for_long(pool: PoolProcess) -> None:
     """The client gives up, says what may be, and names the way out."""
-    os.kill(pool.pid, signal.SIGSTOP)
+    pool.stop()
     try:
         began = time.monotonic()
         with pytest.raises(ControlError, match=f"stopped or stuck.*kill -CONT {pool.pid}"):
@@ -136,7 +144,7 @@ def test_a_stopped_process_is_not_waited_for_long(pool: PoolProcess) -> None:
 
 def test_a_stopped_process_that_many_wait_for(pool: PoolProcess) -> None:
     """A full backlog is no hang either."""
-    os.kill(pool.pid, signal.SIGSTOP)
+    pool.stop()
     waiting: list[socket.socket] = []
     try:
         with contextlib.suppress(BlockingIOError):
@@ -179,7 +187,12 @@ def test_the_pool_of_another_user(pool: PoolProcess) -> None:
         "except ControlError as error: print(error)\n"
     )
     told = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        env=environment(),
     )
     assert "it belongs to uid 0; ask as that user or as root" in told.stdout
 

@@ -1,20 +1,15 @@
-"""Other processes for tests of segments: ones that own a pool's segment, and ones that look at it."""
+"""Other processes for tests of segments: some own a pool's segment, others look at it."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-import obspool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +27,16 @@ segment = Segment.create(facts_of_this_process(sys.argv[1], "processes", "fork")
 print(segment.path, segment.facts.name, flush=True)
 if sys.stdin.readline() == "close\\n":
     segment.close(PoolOutcome.FINISHED)
+"""
+
+# Another user often may not even read the interpreter: so first all that it needs is imported.
+AS_NOBODY = f"""
+import os, tempfile
+from obspool.telemetry import facts, registry, segment
+facts.facts_of_this_process("first", "", "")
+os.setgroups([int(gid) for gid in os.environ.get("TEST_GROUPS", "").split()])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
 """
 
 LOOK = """
@@ -73,16 +78,19 @@ class Owner:
 
 
 @contextmanager
-def owner(name: str = "nightly", *before: str, **options: Any) -> Iterator[Owner]:
+def owner(
+    name: str = "nightly", *before: str, prelude: str = "", **options: Any
+) -> Iterator[Owner]:
     """Start an owner, which is gone after the `with`.
 
     Args:
         name: of its pool.
         before: a command in front of the interpreter.
+        prelude: code that runs first.
         options: of Popen.
     """
     process = subprocess.Popen(
-        [*before, sys.executable, "-c", OWNER, name],
+        [*before, sys.executable, "-c", prelude + OWNER, name],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -97,7 +105,7 @@ def owner(name: str = "nightly", *before: str, **options: Any) -> Iterator[Owner
 
 def run(code: str, *arguments: str, **options: Any) -> str:
     """Run code in another interpreter and return what it printed."""
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         check=False,
@@ -109,9 +117,9 @@ def run(code: str, *arguments: str, **options: Any) -> str:
     return done.stdout
 
 
-def look(**options: Any) -> dict[str, dict[str, Any]]:
+def look(prelude: str = "", **options: Any) -> dict[str, dict[str, Any]]:
     """List the pools as another process sees them: alive, outcome and path by name, skipped."""
-    found: dict[str, dict[str, Any]] = json.loads(run(LOOK, **options))
+    found: dict[str, dict[str, Any]] = json.loads(run(prelude + LOOK, **options))
     return found
 
 
@@ -132,44 +140,3 @@ def need_namespaces(*flags: str) -> list[str]:
     if done.returncode != 0:
         pytest.skip(f"may not unshare: {done.stderr.decode().strip()}")
     return command
-
-
-@contextmanager
-def importable_by_others() -> Iterator[dict[str, Any]]:
-    """Give options for a process of another uid that can't look into our directories.
-
-    It gets a copy of the package and an interpreter that it may run.
-    """
-    need_root()
-    interpreter = shutil.which("python3", path="/usr/bin:/usr/local/bin:/opt/bin")
-    directory = Path(tempfile.mkdtemp(prefix="obspool-copy-"))
-    try:
-        directory.chmod(0o755)
-        shutil.copytree(Path(obspool.__file__).parent, directory / "obspool")
-        environment = {**os.environ, "PYTHONPATH": str(directory)}
-        check = "import sys, obspool; sys.exit(sys.version_info < (3, 11))"
-        for candidate in filter(None, (sys.executable, interpreter)):
-            try:
-                done = subprocess.run(
-                    [candidate, "-c", check],
-                    capture_output=True,
-                    check=False,
-                    cwd="/",
-                    env=environment,
-                    user=NOBODY,
-                )
-            except OSError:
-                continue  # not even its directory is open to that user
-            if done.returncode == 0:
-                yield {
-                    "executable": candidate,
-                    "env": environment,
-                    "user": NOBODY,
-                    "group": NOBODY,
-                    "extra_groups": [],
-                    "cwd": "/",
-                }
-                return
-        pytest.skip("no interpreter of 3.11 or newer that another user may run")
-    finally:
-        shutil.rmtree(directory)

@@ -371,16 +371,28 @@ def test_a_pool_that_ends_while_it_is_read_did_not_die(
     if not child:
         code = 1
         try:
-            # In this process the lock is another's. The end comes between lock and state.
-            asked = locks.held_by_another
+            # In this process the lock is another's. The end comes after the first look at it, or
+            # at all of the numbers.
+            asked, read = locks.held_by_another, os.pread
+
+            def end() -> None:
+                os.kill(os.getppid(), signal.SIGUSR1)
+                poll(lambda: not asked(segment_file))
 
             def held_then_end(fd: int) -> bool:
                 answer = asked(fd)
-                os.kill(os.getppid(), signal.SIGUSR1)
-                poll(lambda: segment.cells[segment.layout.pool + POOL["ended_wall"]])
+                end()
                 return answer
 
+            def read_then_end(fd: int, size: int, offset: int) -> bytes:
+                answer = read(fd, size, offset)
+                if size == segment.layout.words * WORD:
+                    end()
+                return answer
+
+            segment_file = os.open(path, os.O_RDONLY)
             monkeypatch.setattr(locks, "held_by_another", held_then_end)
+            monkeypatch.setattr(os, "pread", read_then_end)
             code = 0 if reader.read(path).outcome is not PoolOutcome.DIED else 2
         finally:
             os._exit(code)

@@ -79,6 +79,8 @@ def title_line(
     if read_only:
         right += [Part("   read-only", Role.WARN)]
     name = Part(glyphs.printable(facts.name), Role.NAME)
+    if width_of((name, *right)) + 2 > width:
+        right = right[:1]
     texts = [
         f"pid {facts.pid}",
         _workers(frame),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from obspool import units
-from obspool.words import EventKind, Outcome
+from obspool.words import EventKind, ExitReason, Outcome
 from obspool_dashboard.lines import EMPTY, Line, LineWidget, Part, Role, gap, joined, width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from obspool.telemetry.snapshot import Event, JobSnapshot
     from obspool_dashboard.frame import Frame
@@ -30,6 +30,21 @@ EVENT_ROLES = {
     EventKind.COMMAND: Role.INFO,
     EventKind.POOL_CLOSING: Role.WARN,
     EventKind.TROUBLE: Role.BAD,
+}
+VERBS = {
+    EventKind.POOL_STARTED: "started",
+    EventKind.POOL_CLOSING: "closing",
+    EventKind.POOL_ENDED: "ended",
+    EventKind.WORKER_STARTED: "started",
+    EventKind.COMMAND: "command",
+}
+EXITS: Mapping[str, str] = {
+    ExitReason.TASKS: "recycled after its tasks",
+    ExitReason.MEMORY: "recycled for its memory",
+    ExitReason.AGE: "recycled for its age",
+    ExitReason.RESIZE: "removed by a resize",
+    ExitReason.COMMAND: "recycled by a command",
+    ExitReason.SHUTDOWN: "ended with the pool",
 }
 BAR_MIN = 8
 BAR_MAX = 40
@@ -150,10 +165,21 @@ class EventsPanel(LineWidget):
 def event_line(event: Event, glyphs: Glyphs, width: int) -> Line:
     """Return an event's line: when, who, what."""
     who = "pool" if event.slot is None else f"slot {event.slot}"
+    text, role = event_text(event)
     start = (gap(1), Part(f"{units.time_of_day(event.time)}  {who:<9}", Role.MUTED), gap(1))
     room = max(0, width - width_of(start) - 1)
-    text = glyphs.fit(glyphs.printable(event.text), room)
-    return (*start, Part(text, EVENT_ROLES.get(event.kind, Role.TEXT)))
+    return (*start, Part(glyphs.fit(glyphs.printable(text), room), role))
+
+
+def event_text(event: Event) -> tuple[str, Role]:
+    """Say what happened: the ring has a word where a person reads a sentence."""
+    text, role = event.text, EVENT_ROLES.get(event.kind, Role.TEXT)
+    if event.kind is EventKind.WORKER_EXITED:
+        text = EXITS.get(text, text)
+        role = Role.BAD if text.startswith((ExitReason.LOST, ExitReason.TIMEOUT)) else role
+    elif event.kind in VERBS:
+        text = f"{VERBS[event.kind]}: {text}"
+    return text, role
 
 
 class Banner(LineWidget):

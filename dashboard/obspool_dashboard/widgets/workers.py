@@ -132,8 +132,8 @@ COLUMNS: tuple[Column[WorkerRow], ...] = (
     ),
     Column(
         "rss", "RSS", 8,
-        _number(lambda row: units.size(row.worker.resident_memory)),
-        lambda row: row.worker.resident_memory,
+        _number(lambda row: units.size(row.worker.resident_memory or None)),
+        lambda row: row.worker.resident_memory or None,
         "resident memory of its process",
         rank=5, descending=True,
     ),

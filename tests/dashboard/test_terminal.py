@@ -1,0 +1,233 @@
+"""The real thing: `obspool top` in a terminal, on real pools of other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.dashboard.terminal import Terminal, environment, opened, python
+from tests.helpers import poll, process_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux isn't installed")
+
+PROGRAM = """
+import signal, sys, time
+from obspool import Pool
+
+def resize_image(number):
+    time.sleep(0.004)
+    return number
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    pool = Pool(3, name=sys.argv[1])
+    print("ready", flush=True)
+    try:
+        while True:
+            pool.map(resize_image, range(int(sys.argv[2])), chunksize=5)
+    except Exception as error:
+        print("ended by", type(error).__name__, flush=True)
+    pool.terminate()
+    pool.join()
+"""
+RECORDED = """
+from functools import partial
+import obspool_dashboard
+from obspool_dashboard.recorded import RecordedSource
+from tests.dashboard.film import snapshot_at
+source = RecordedSource(nightly=partial(snapshot_at, 0))
+raise SystemExit(obspool_dashboard.run(None, source=source))
+"""
+SIZE = (120, 30)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A terminal of the test's own."""
+    with opened() as terminal:
+        yield terminal
+
+
+@contextlib.contextmanager
+def _pool(name: str, items: int = 200) -> Iterator[subprocess.Popen[str]]:
+    """Run a program with a pool that maps again and again."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, name, str(items)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        yield program
+    finally:
+        program.send_signal(signal.SIGCONT)
+        program.terminate()
+        program.communicate(timeout=10)
+        # What a killed pool can't remove itself.
+        for socket in Path(os.environ["OBSPOOL_DIR"]).rglob(f"{program.pid}.sock"):
+            socket.unlink()
+
+
+def _top(terminal: Terminal, *arguments: str, **variables: str) -> None:
+    terminal.start(python("-m", "obspool", "top", *arguments), SIZE, **variables)
+
+
+def test_attach_sort_freeze_and_terminate(terminal: Terminal) -> None:
+    """From the first frame to the end: Enter cancels, the other button terminates."""
+    with _pool("nightly", items=100_000) as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        screen = terminal.wait_for("nightly", f"pid {program.pid}", "3 workers", "resize_image")
+        assert [line.split()[0] for line in screen.splitlines() if "● busy" in line] == list("012")
+        terminal.wait_for("peak")
+
+        terminal.press("I")
+        screen = terminal.wait_for("sort: slot ▼")
+        assert [line.split()[0] for line in screen.splitlines() if "● busy" in line] == list("210")
+
+        terminal.press("Space")
+        frozen = terminal.wait_for("FROZEN for")
+        done = re.search(r"items/s .*\n +\S+ +(\S+)", frozen)
+        assert done
+        later = terminal.wait_for("FROZEN for 1 s")
+        assert done.group(0) in later
+        terminal.press("Space")
+        poll(lambda: "FROZEN" not in terminal.text, message="it goes on")
+
+        terminal.press("X")
+        terminal.wait_for(f"Terminate nightly (pid {program.pid})?", "Lost: 3 workers")
+        terminal.press("Enter")
+        poll(lambda: "Lost:" not in terminal.text, message="the dialog closes")
+        assert program.poll() is None
+
+        terminal.press("X")
+        terminal.wait_for("Lost: 3 workers")
+        terminal.press("Tab")
+        terminal.press("Enter")
+        terminal.wait_for("ENDED: abandoned, terminated with work pending.")
+        poll(lambda: "X Terminate" not in terminal.text, message="control is gone")
+        assert program.communicate(timeout=10)[0] == "ended by PoolTerminatedError\n"
+
+        terminal.press("q")
+        terminal.wait_for("exit=0")
+
+
+def test_close(terminal: Terminal) -> None:
+    """What was submitted is done, and the program's next call raises ValueError."""
+    with _pool("nightly") as program:
+        _top(terminal, str(program.pid), "--interval", "0.25")
+        terminal.wait_for("nightly", "resize_image")
+        terminal.press("c")
+        terminal.wait_for("Close nightly", "Nothing is lost")
+        terminal.press("Tab")
+        terminal.press("Enter")
+        terminal.wait_for("ENDED: finished, nothing was pending.")
+        assert program.communicate(timeout=10)[0] == "ended by ValueError\n"
+
+
+def test_target_killed(terminal: Terminal) -> None:
+    """The last values stay, with how it ended; keys work, and control is gone."""
+    with _pool("nightly") as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        terminal.wait_for("nightly", "resize_image", "Terminate")
+        program.kill()
+        terminal.wait_for("ENDED: died, its process is gone without a word.", "Values of")
+        poll(lambda: "Terminate" not in terminal.text, message="control is gone")
+        terminal.press("I")
+        terminal.wait_for("sort: slot ▼")
+        terminal.press("Escape")
+        terminal.wait_for("0 running, 1 ended", "No pool runs on this host", "died")
+
+
+def test_target_stopped(terminal: Terminal) -> None:
+    """A stopped process can't stall the screen; it is told, and what to do about it."""
+    with _pool("nightly") as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        terminal.wait_for("nightly", "resize_image")
+        program.send_signal(signal.SIGSTOP)
+        terminal.wait_for("SILENT for", "stopped or stuck")
+        terminal.press("c")
+        terminal.wait_for("Nothing is lost")
+        terminal.press("Tab")
+        terminal.press("Enter")
+        poll(lambda: "Nothing is lost" not in terminal.text, message="the dialog closes")
+        terminal.press("I")
+        terminal.wait_for("sort: slot ▼")
+        terminal.wait_for("did not answer within", f"kill -CONT {program.pid}")
+
+
+def test_none_runs_and_then_one_does(terminal: Terminal) -> None:
+    """It says how to get one, and attaches when it appears."""
+    _top(terminal, "--interval", "0.25")
+    terminal.wait_for("No pool runs on this host", "obspool demo")
+    with _pool("nightly") as program:
+        terminal.wait_for(f"pid {program.pid}", "3 workers")
+
+
+def test_several_to_pick_from(terminal: Terminal) -> None:
+    """The list is live, and Enter attaches."""
+    with _pool("alpha"), _pool("beta") as beta:
+        _top(terminal, "--interval", "0.25")
+        terminal.wait_for("2 running, 0 ended", "alpha", "beta")
+        terminal.press("j")
+        terminal.press("Enter")
+        terminal.wait_for(f"pid {beta.pid}", "resize_image")
+
+
+def test_no_such_pool(terminal: Terminal) -> None:
+    """It says which there are, and ends with 1."""
+    with _pool("nightly"):
+        _top(terminal, "weekly")
+        terminal.wait_for("weekly", "nightly", "exit=1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(terminal: Terminal, number: int) -> None:
+    """Echo is on, the cursor shows, the first screen is back; the shell knows the signal."""
+    terminal.start(python("-c", RECORDED), SIZE)
+    terminal.wait_for("nightly", "resize_image")
+    assert terminal.asked("#{alternate_on} #{cursor_flag}") == "1 0"
+    os.kill(_child_of(int(terminal.asked("#{pane_pid}"))), number)
+    terminal.wait_for(f"exit={128 + number} echo=echo")
+    assert terminal.asked("#{alternate_on} #{cursor_flag}") == "0 1"
+    assert "Traceback" not in terminal.text
+
+
+def test_a_closed_terminal_leaves_no_orphan(terminal: Terminal) -> None:
+    """The window goes, and the dashboard with it."""
+    terminal.start(python("-c", RECORDED), SIZE)
+    terminal.wait_for("nightly", "resize_image")
+    dashboard = _child_of(int(terminal.asked("#{pane_pid}")))
+    terminal.stop()
+    poll(lambda: process_gone(dashboard), message="the dashboard ends")
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {}], ids=["NO_COLOR", "colored"])
+def test_no_color(terminal: Terminal, variables: dict[str, str]) -> None:
+    """No colour is sent; the cursor is told by reverse, the states by their signs."""
+    terminal.start(python("-c", RECORDED), SIZE, TERM="tmux-256color", **variables)
+    terminal.wait_for("nightly", "● busy", "○ idle", "◐ starting")
+    colors = re.findall(r"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|4[0-7]|9[0-7]|[34]8[;:])", terminal.colored)
+    assert bool(colors) == (not variables)
+    if variables:
+        assert re.search(r"\x1b\[[0-9;]*7m[^\n]*41964", terminal.colored)
+
+
+def _child_of(shell: int) -> int:
+    (child,) = psutil.Process(shell).children()
+    return child.pid
