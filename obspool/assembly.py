@@ -44,7 +44,7 @@ class _Remote:
         self.core.command(command, by)
 
 
-def assemble(  # noqa: PLR0913 - what a pool is made of
+def assemble(
     make_engine: Callable[[Segment, str], Engine],
     *,
     engine_name: str,

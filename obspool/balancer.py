@@ -1,8 +1,8 @@
 """Takes work from busy workers for idle ones, so that no task waits behind a slow one.
 
-What is taken back are items that the worker has not claimed: whole tasks behind the one that runs, and
-the rest of the chunk that runs. Half of the most loaded worker's goes to the idle ones at a time: so the
-pieces become smaller towards the end, as in guided self-scheduling.
+What is taken back are items that the worker has not claimed: whole tasks behind the one that runs,
+and the rest of the chunk that runs. Half of the most loaded worker's goes to the idle ones at a
+time: so the pieces become smaller towards the end, as in guided self-scheduling.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Engine
     from obspool.supervisor import Worker
 
-# What is worth taking (ns of work), or how long a worker must have shown no result (ns): with less, the
-# end of every quick map would be a flurry of messages; with more, workers idle.
+# What is worth taking (ns of work), or how long a worker must have shown no result (ns): with less,
+# the end of every quick map would be a flurry of messages; with more, workers idle.
 WORTH = 2_000_000
 AFTER = 5_000_000
 
@@ -79,9 +79,9 @@ class Balancer:
     def _waiting(self, worker: Worker) -> int:
         """Return how many items may be taken: all but the one that surely runs."""
         if self._whole:
-            return sum(s.count for s in worker.outstanding if not s.job.listed or not s.received) - (
-                worker.outstanding[0].count if worker.outstanding else 0
-            )
+            return sum(
+                s.count for s in worker.outstanding if not s.job.listed or not s.received
+            ) - (worker.outstanding[0].count if worker.outstanding else 0)
         return sum(s.count - s.received for s in worker.outstanding) - 1
 
     @staticmethod

@@ -4,8 +4,9 @@
                               ├─> the scheduler's thread ──> recorder ──> segment
     engine ── events ─────────┘                        └──> results, callbacks' thread
 
-The thread refers to the core, never to the Pool: so a pool nobody refers to any more is collected, and
-ends. Whoever calls only appends to the inbox and wakes: that may be a signal handler or a `__del__`.
+The thread refers to the core, never to the Pool: so a pool nobody refers to any more is collected,
+and ends. Whoever calls only appends to the inbox and wakes: that may be a signal handler or a
+`__del__`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
 from obspool.callbacks import Callbacks
+from obspool.control.protocol import Command
 from obspool.engines.protocol import (
     Engine,
     Event,
@@ -32,7 +34,6 @@ from obspool.engines.protocol import (
     Started,
     StartFailed,
 )
-from obspool.control.protocol import Command
 from obspool.errors import (
     ControlError,
     ForkedPoolError,
@@ -42,7 +43,7 @@ from obspool.errors import (
 from obspool.feeder import Feeder, Unsendable
 from obspool.jobs import PARENT_ERROR
 from obspool.ledger import Ledger
-from obspool.results import IMapIterator
+from obspool.results import AsyncResult, IMapIterator
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
 from obspool.telemetry.reader import read
@@ -73,7 +74,7 @@ STATS_PATIENCE = 0.5
 class Core:
     """A pool's engine room; everything but `post` and what only reads runs in its own thread."""
 
-    def __init__(  # noqa: PLR0913 - what a pool is made of
+    def __init__(
         self,
         engine: Engine,
         segment: Segment,
@@ -243,7 +244,7 @@ class Core:
             while not self._round():
                 pass
             self._end(PoolOutcome.ABANDONED if self._abandoned else PoolOutcome.FINISHED)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - no waiter may be left behind
             _log.exception("pool %s: the scheduler failed; the pool is broken", self.name)
             broken = PoolBrokenError(f"the scheduler of pool {self.name} failed: {error!r}")
             broken.__cause__ = error
@@ -318,8 +319,7 @@ class Core:
 
     def _see_opened(self) -> None:
         if not self.opened.is_set() and (
-            self.error is not None
-            or len(self.supervisor.handles()) == len(self.supervisor.slots)
+            self.error is not None or len(self.supervisor.handles()) == len(self.supervisor.slots)
         ):
             self.opened.set()
 
@@ -366,10 +366,10 @@ class Core:
 
     def _enforce(self, now: int) -> None:
         """Kill what doesn't end, and what doesn't begin."""
-        if self._terminated_at is not None and not self._killed:
-            if now - self._terminated_at > KILL_AFTER * _SECOND:
-                self._killed = True
-                self.supervisor.kill_all(hard=True)
+        since = self._terminated_at
+        if since is not None and not self._killed and now - since > KILL_AFTER * _SECOND:
+            self._killed = True
+            self.supervisor.kill_all(hard=True)
         for worker in self.supervisor.overdue(now):
             self.engine.kill(worker.id, hard=True)
 
@@ -383,7 +383,7 @@ class Core:
         """Hand over what has ended."""
         finished, self._ledger.finished = self._ledger.finished, []
         for job in finished:
-            if job.sink.complete():
+            if isinstance(job.sink, AsyncResult) and job.sink.has_callback():
                 self.callbacks.add(job.sink)
             else:
                 job.sink.tell()

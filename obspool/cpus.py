@@ -13,9 +13,10 @@ _SELF = Path("/proc/self/cgroup")
 def usable_cpus() -> int:
     """Return the number of CPUs this process may use, at least 1.
 
-    `PYTHON_CPU_COUNT` (as in Python 3.13) says it outright; otherwise it is the scheduler's affinity,
-    and no more than the cgroup's CPU quota, rounded up. The stdlib's Pool counts the machine's CPUs
-    before 3.13, and never sees the quota: in a container it starts 64 workers for 2 CPUs.
+    `PYTHON_CPU_COUNT` (as in Python 3.13) says it outright; otherwise it is the scheduler's
+    affinity, and no more than the cgroup's CPU quota, rounded up. The stdlib's Pool counts the
+    machine's CPUs before 3.13, and never sees the quota: in a container it starts 64 workers for 2
+    CPUs.
     """
     said = os.environ.get("PYTHON_CPU_COUNT", "")
     if said.isdecimal() and int(said):

@@ -1,14 +1,14 @@
 """The tree of errors; each also derives from the stdlib's type that users catch today.
 
-    ObspoolError
-    ├── WorkerLostError   (RuntimeError)   a worker died with the item begun
-    ├── PoolBrokenError   (RuntimeError)   the pool can't run work any more
-    ├── PoolTerminatedError (RuntimeError) the pool was terminated before the result was there
-    ├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
-    ├── MetricsServerError (OSError)       /metrics can't be served at this address
-    ├── SegmentError      (ValueError)     a file that isn't a segment this version can read
-    ├── PoolNotFoundError (LookupError) no pool, or not only one, goes by this name or pid
-    └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
+ObspoolError
+├── WorkerLostError   (RuntimeError)   a worker died with the item begun
+├── PoolBrokenError   (RuntimeError)   the pool can't run work any more
+├── PoolTerminatedError (RuntimeError) the pool was terminated before the result was there
+├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
+├── MetricsServerError (OSError)       /metrics can't be served at this address
+├── SegmentError      (ValueError)     a file that isn't a segment this version can read
+├── PoolNotFoundError (LookupError) no pool, or not only one, goes by this name or pid
+└── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
 """
 
 from __future__ import annotations

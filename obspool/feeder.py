@@ -1,8 +1,8 @@
 """Takes a job's items from the caller's iterable, pickles them, and stays a bounded way ahead.
 
-All that runs user code (the iterable, `__reduce__`) is here: in the caller's thread where the caller
-waits anyway or the job is small, else in a thread of the job's own, since an iterable may block, or
-wait for the job's own earlier results.
+All that runs user code (the iterable, `__reduce__`) is here: in the caller's thread where the
+caller waits anyway or the job is small, else in a thread of the job's own, since an iterable may
+block, or wait for the job's own earlier results.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Engine
     from obspool.jobs import Job
 
-# A chunk that workers wait for is handed over at once if it is large: else the scheduler would wait for
-# its turn of the GIL (5 ms) while this thread pickles the next ones.
+# A chunk that workers wait for is handed over at once if it is large: else the scheduler would wait
+# for its turn of the GIL (5 ms) while this thread pickles the next ones.
 YIELD_BYTES = 1 << 13
 YIELD_TIME = 0.001
 
@@ -36,8 +36,8 @@ class Feeder:
     def run(self, *, copy: bool = True) -> None:
         """Feed the job to its end, or until it is cancelled.
 
-        What the iterable raises becomes the outcome of the item that it should have given, as in the
-        stdlib; nothing follows it.
+        What the iterable raises becomes the outcome of the item that it should have given, as in
+        the stdlib; nothing follows it.
 
         Args:
             copy: whether the caller may change large objects before they are sent.

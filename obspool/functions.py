@@ -1,14 +1,14 @@
 """How functions travel to workers: by reference where that is right, else by value.
 
 Only a function that travels by reference is kept by a worker for its life. Everything else (bound
-methods, callables with state, closures, lambdas) is pickled for each job and loaded for each task: a
-cache by equality would give wrong results.
+methods, callables with state, closures, lambdas) is pickled for each job and loaded for each task:
+a cache by equality would give wrong results.
 
-Functions of `__main__` are by reference only where a worker's `__main__` has the same one. That isn't so
-interactively (a worker that was forked before a cell was run again has the old one), for what was
-defined after the fork, and under spawn for what a script defines below `if __name__ == "__main__"`.
-A function by value runs in the namespace of its own module in the worker, so that it sees the globals
-that the initializer set: see `obspool.namespaces`.
+Functions of `__main__` are by reference only where a worker's `__main__` has the same one. That
+isn't so interactively (a worker that was forked before a cell was run again has the old one), for
+what was defined after the fork, and under spawn for what a script defines below `if __name__ ==
+"__main__"`. A function by value runs in the namespace of its own module in the worker, so that it
+sees the globals that the initializer set: see `obspool.namespaces`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Functions:
         if known is None:
             if len(self._kept) >= KEPT_FUNCTIONS:
                 self._kept.clear()
-            known = Function(next(self._numbers), dumps(function), kept=True, name=name_of(function))
+            known = Function(
+                next(self._numbers), dumps(function), kept=True, name=name_of(function)
+            )
             self._kept[function] = known
         return known
 

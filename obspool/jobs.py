@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from obspool.messages import Kind
 from obspool.words import JobKind, Outcome
 
 if TYPE_CHECKING:
+    from threading import Lock
+
     from obspool.functions import Function
     from obspool.supervisor import Worker
 
 # A part of results that the parent made itself: its payload is the exception, not encoded.
 PARENT_ERROR = 4
 
-# How far a feeder gets ahead of what was sent to workers. With less, workers wait for the feeder's next
-# turn of the GIL (5 ms); with more, a map over 10 GB holds more of it as pickles.
+# How far a feeder gets ahead of what was sent to workers. With less, workers wait for the feeder's
+# next turn of the GIL (5 ms); with more, a map over 10 GB holds more of it as pickles.
 AHEAD_TASKS = 16384
 AHEAD_BYTES = 32 << 20
 
@@ -31,9 +32,6 @@ class Sink(Protocol):
 
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
         """Take the outcome of `count` items from `first` on; kinds as in messages, PARENT_ERROR."""
-
-    def complete(self) -> bool:
-        """All items are there. Return whether callbacks must run before the caller is told."""
 
     def tell(self) -> None:
         """Wake whoever waits."""
@@ -90,7 +88,7 @@ class Job:
         "tasks_taken",
     )
 
-    def __init__(  # noqa: PLR0913 - a record
+    def __init__(
         self, kind: JobKind, function: Function, call: int, chunk: int, sink: Sink
     ) -> None:
         self.id = next(_ids)
@@ -181,9 +179,7 @@ class Sent:
 
     __slots__ = ("count", "failed", "first", "item", "job", "payloads", "received", "skip")
 
-    def __init__(
-        self, job: Job, item: int, count: int, payloads: list[Any], skip: int = 0
-    ) -> None:
+    def __init__(self, job: Job, item: int, count: int, payloads: list[Any], skip: int = 0) -> None:
         self.job = job
         self.item = item
         self.first = 0

@@ -4,8 +4,8 @@ Tasks obey a law over the parent's own counts, at all times:
 
     submitted = queued + outstanding + completed (ok, error, timeout, cancelled, lost)
 
-and items have the same law, with `skipped`. A chunk that is cut, because its rest was taken back from a
-worker or was lost before it began, is two tasks from then on, and is counted so.
+and items have the same law, with `skipped`. A chunk that is cut, because its rest was taken back
+from a worker or was lost before it began, is two tasks from then on, and is counted so.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class Ledger:
         return pieces
 
     def lose(self, worker: Worker, event: Exited) -> None:
-        """Settle what a worker had when it died: what had begun is lost, the rest runs elsewhere."""
+        """Settle what a dead worker had: what had begun is lost, the rest runs elsewhere."""
         again: list[Sent] = []
         memory = self._recorder.resident_bytes(worker.id)
         for sent in worker.outstanding:

@@ -1,8 +1,8 @@
 """What the parent and a worker say to each other, whatever carries it.
 
-Items are numbered by sequence number: the parent numbers all that it sends to one worker from 0 on, in
-the order in which they run. A worker knows no jobs: which job and item a number is, is in the parent's
-ledger alone, so that a worker can't mix them up.
+Items are numbered by sequence number: the parent numbers all that it sends to one worker from 0 on,
+in the order in which they run. A worker knows no jobs: which job and item a number is, is in the
+parent's ledger alone, so that a worker can't mix them up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Piece:
     Attributes:
         function: number of the function.
         call: how to call it.
-        chunk: whether the payload is a list of items (one payload then); otherwise one item a payload.
+        chunk: whether the payload is a list of items (one payload then); otherwise one item a
+            payload.
         skip: items at the payload's start that are not of this piece.
         stop_on_error: skip what follows an error, as the stdlib's `map` does in a chunk.
         first: sequence number of the first item.
@@ -56,7 +57,7 @@ class Piece:
         "submitted",
     )
 
-    def __init__(  # noqa: PLR0913 - a record
+    def __init__(
         self,
         function: int,
         call: int,

@@ -1,9 +1,10 @@
 """Functions by value, and the namespace that they find in a worker.
 
-cloudpickle gives a function by value a dict of globals of its own. In a pool that would hide what the
-initializer set with `global`. Here such a function gets the namespace of its module in the worker;
-for `__main__`, which a worker may not have or may have an older version of, the globals that the function
-refers to travel with it, and are set where the worker itself has not changed them since.
+cloudpickle gives a function by value a dict of globals of its own. In a pool that would hide what
+the initializer set with `global`. Here such a function gets the namespace of its module in the
+worker; for `__main__`, which a worker may not have or may have an older version of, the globals
+that the function refers to travel with it, and are set where the worker itself has not changed them
+since.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Pool(mp_pool.Pool):
             stacklevel=2,
         )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+    def __init__(
         self,
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
@@ -184,9 +184,7 @@ class Pool(mp_pool.Pool):
     def __del__(self, _warn: Callable[..., None] = warnings.warn, _run: str = RUN) -> None:
         """Warn of a pool that was never closed, as the stdlib does."""
         if getattr(self, "_said_state", None) == _run:
-            _warn(
-                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
-            )
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __reduce__(self) -> Any:
         """Refuse: a pool belongs to its process."""
@@ -229,23 +227,23 @@ class Pool(mp_pool.Pool):
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - the stdlib's signature; never changed
+        kwds: Mapping[str, Any] = {},
     ) -> Any:
         """Call `func(*args, **kwds)` in a worker and return its result."""
         return self._apply(func, args, kwds, None, None, copy=False).get()
 
-    def apply_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+    def apply_async(
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - as above
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult:
         """Have `func(*args, **kwds)` called in a worker; return what its result will be."""
         return self._apply(func, args, kwds, callback, error_callback, copy=True)
 
-    def _apply(  # noqa: PLR0913, PLR0917 - one call, two ways
+    def _apply(
         self,
         func: Callable[..., Any],
         args: Iterable[Any],
@@ -277,7 +275,7 @@ class Pool(mp_pool.Pool):
         """As `map`, but each element is unpacked as arguments: `func(*element)`."""
         return self._map(func, iterable, JobKind.STARMAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
 
-    def map_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+    def map_async(  # type: ignore[override] # typeshed: its own MapResult[T]
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -288,7 +286,7 @@ class Pool(mp_pool.Pool):
         """As `map`, without waiting."""
         return self._map(func, iterable, JobKind.MAP, chunksize, callback, error_callback)
 
-    def starmap_async(  # noqa: PLR0913, PLR0917 - the stdlib's signature
+    def starmap_async(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
@@ -299,7 +297,7 @@ class Pool(mp_pool.Pool):
         """As `starmap`, without waiting."""
         return self._map(func, iterable, JobKind.STARMAP, chunksize, callback, error_callback)
 
-    def _map(  # noqa: PLR0913, PLR0917 - four calls, one way
+    def _map(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
@@ -336,7 +334,7 @@ class Pool(mp_pool.Pool):
         )
         return result
 
-    def imap(
+    def imap(  # type: ignore[override] # typeshed allows None, which never worked
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
     ) -> IMapIterator:
         """Apply `func` to each element; return an iterator over the results, in order.
@@ -345,7 +343,7 @@ class Pool(mp_pool.Pool):
         """
         return self._imap(IMapIterator, JobKind.IMAP, func, iterable, chunksize)
 
-    def imap_unordered(
+    def imap_unordered(  # type: ignore[override] # as above
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
     ) -> IMapIterator:
         """As `imap`, with the results in the order in which they arrive."""
@@ -367,7 +365,7 @@ class Pool(mp_pool.Pool):
         self._run(kind, func, Call.ONE, chunksize, result, iterable, copy=True, here=False)
         return result
 
-    def _run(  # noqa: PLR0913, PLR0917 - a job's parts
+    def _run(
         self,
         kind: JobKind,
         func: Callable[..., Any],
@@ -439,7 +437,7 @@ class ThreadPool(Pool, mp_pool.ThreadPool):
 
     _engine_name: ClassVar[str] = "threads"
 
-    def __init__(  # noqa: PLR0913 - the stdlib's signature
+    def __init__(
         self,
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,

@@ -63,8 +63,8 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
     ) -> None:
         self._pool = pool  # alive as long as it works for this result, as in the stdlib
         self._decode = decode
-        self._callback = callback  # type: ignore[assignment]
-        self._error_callback = error_callback  # type: ignore[assignment]
+        self._callback = callback
+        self._error_callback = error_callback
         self._waiters = _Waiters()
         self._told = False
         self._error: tuple[int, Any] | None = None
@@ -140,8 +140,8 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
         else:
             self._payload = payloads[0]
 
-    def complete(self) -> bool:
-        """Return whether a callback must run first."""
+    def has_callback(self) -> bool:
+        """Return whether a callback must run before the result is told."""
         return (self._callback if self._error is None else self._error_callback) is not None
 
     def run_callback(self) -> None:
@@ -164,7 +164,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
         """Say that the result is there."""
         self._told = True
         self._pool = None
-        self._callback = self._error_callback = None  # type: ignore[assignment]
+        self._callback = self._error_callback = None
         self._waiters.tell()
 
 
@@ -283,7 +283,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
             if not self._waiters.wait(self._something, left) and (left is not None and left <= 0):
                 raise MpTimeoutError
 
-    __next__ = next
+    __next__ = next  # noqa: A003 - the stdlib's name
 
     def _something(self) -> bool:
         return self._all or bool(self._inbox)
@@ -344,10 +344,6 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
         self._received += count
         self._inbox.append((first, count, kind, payloads))
         self._waiters.tell()
-
-    def complete(self) -> bool:
-        """Iterators have no callbacks."""
-        return False
 
     def tell(self) -> None:
         """Say that all is there."""

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from obspool.supervisor import Supervisor, Worker
     from obspool.telemetry.recorder import Recorder
 
-# How much work (ns) a worker has before it: long enough that it isn't idle until the scheduler's next
-# turn of the GIL, short enough that results come in a steady stream. Slower tasks go one by one.
+# How much work (ns) a worker has before it: long enough that it isn't idle until the scheduler's
+# next turn of the GIL, short enough that results come in a steady stream. Slower tasks go one by
+# one.
 AHEAD_TIME = 20_000_000
 PREFETCH_TIME = 10_000_000
 
@@ -94,7 +95,9 @@ class Scheduler:
         """Give the recorder the depth and the age of the queue."""
         again, queue = self._ledger.again, self._queue
         waiting = [sent.job.submitted for sent in again]
-        waiting += [job.submitted for job in (*self._feeding.values(), *islice(queue, 1)) if job.pending]
+        waiting += [
+            job.submitted for job in (*self._feeding.values(), *islice(queue, 1)) if job.pending
+        ]
         self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
         self._recorder.queue_oldest = min(waiting, default=0)
 

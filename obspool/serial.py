@@ -1,8 +1,8 @@
 """Pickling: one payload for each object, with everything that multiprocessing can pickle, and more.
 
-A payload is the pickle (protocol 5, ForkingPickler's and copyreg's reducers) as `bytes`, or a `Packed`
-when the object has large buffers, which then travel out of band beside it. What pickle refuses,
-cloudpickle is asked for: lambdas, closures, classes made in functions.
+A payload is the pickle (protocol 5, ForkingPickler's and copyreg's reducers) as `bytes`, or a
+`Packed` when the object has large buffers, which then travel out of band beside it. What pickle
+refuses, cloudpickle is asked for: lambdas, closures, classes made in functions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copyreg
 import io
 import pickle
 from multiprocessing.reduction import ForkingPickler
-from pickle import Pickler, PickleBuffer
+from pickle import PickleBuffer, Pickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 PROTOCOL = 5
 
-# Smaller buffers cost less inside the pickle: a buffer of its own is one more part of a message, and
-# one more allocation on the other side.
+# Smaller buffers cost less inside the pickle: a buffer of its own is one more part of a message,
+# and one more allocation on the other side.
 OUT_OF_BAND_BYTES = 1 << 16
 
-# Immutable, and nothing that a reducer could be registered for: the C pickler may do them alone, and
-# pickling them may wait.
-ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
+# Immutable, and nothing that a reducer could be registered for: the C pickler may do them alone,
+# and pickling them may wait.
+ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 _FLAT = frozenset({tuple, list})
 
@@ -71,7 +71,7 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         return _dumps(value, PROTOCOL)
     try:
         return _pickle(Pickler, value, copy=copy)
-    except Exception as error:  # what __reduce__ raises is up to the user
+    except Exception as error:  # noqa: BLE001 - what __reduce__ raises is up to the user
         try:
             from cloudpickle import Pickler as CloudPickler  # noqa: PLC0415 - 20 ms, seldom needed
 
@@ -82,14 +82,14 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
 
 def loads(payload: Payload) -> Any:
     """Make the object again."""
-    if type(payload) is Packed:
+    if isinstance(payload, Packed):
         return _loads(payload.data, buffers=payload.buffers)
     return _loads(payload)
 
 
 def size_of(payload: Payload) -> int:
     """Return the bytes that travel for this payload."""
-    if type(payload) is Packed:
+    if isinstance(payload, Packed):
         return len(payload.data) + sum(len(buffer) for buffer in payload.buffers)
     return len(payload)
 
@@ -126,11 +126,11 @@ _cached_from: tuple[Reducers, Reducers] = ({}, {})
 def reducers() -> Reducers:
     """Return copyreg's and ForkingPickler's reducers as one table, as they are now.
 
-    A plain dict, made again when a table has changed: ForkingPickler's own ChainMap costs 1.5 µs for
-    each object of a class.
+    A plain dict, made again when a table has changed: ForkingPickler's own ChainMap costs 1.5 µs
+    for each object of a class.
     """
     global _cached, _cached_from  # noqa: PLW0603 - a cache
-    extra: Reducers = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+    extra: Reducers = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001
     if _cached_from != (copyreg.dispatch_table, extra):
         _cached_from = (dict(copyreg.dispatch_table), dict(extra))
         _cached = {**copyreg.dispatch_table, **extra}

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from obspool.jobs import Sent
     from obspool.telemetry.recorder import Recorder
 
-# So many workers in a row that could not be started, or did not become ready: the pool is broken. With
-# less a passing trouble would do it; with more an initializer that always fails costs more for nothing.
+# So many workers in a row that could not be started, or did not become ready: the pool is broken.
+# With less a passing trouble would do it; with more an initializer that always fails costs more for
+# nothing.
 START_FAILURES = 3
 
 # Seconds until a worker that isn't ready is taken for stuck: it may have inherited a held lock. An
@@ -260,9 +261,7 @@ class Supervisor:
         """End all workers when they have run what they have; none is started again."""
         self.ending = True
         for worker in list(self.workers.values()):
-            if worker.state is not WorkerState.STARTING:
-                self.stop(worker, ExitReason.SHUTDOWN)
-            elif worker.handle is not None:
+            if worker.state is not WorkerState.STARTING or worker.handle is not None:
                 self.stop(worker, ExitReason.SHUTDOWN)
 
     def kill_all(self, *, hard: bool, reason: ExitReason = ExitReason.SHUTDOWN) -> None:

@@ -5,9 +5,9 @@
     | follows, number of buffers     |       | after the other  |        |        |
     +--------------------------------+-------+------------------+--------+--------+----
 
-The table (marshal of plain tuples: both ends are the same interpreter) has for each piece or part its
-numbers and the length of each payload, so each payload is pickled, carried and loaded alone. Buffers
-out of band are sent from where they are and received into place.
+The table (marshal of plain tuples: both ends are the same interpreter) has for each piece or part
+its numbers and the length of each payload, so each payload is pickled, carried and loaded alone.
+Buffers out of band are sent from where they are and received into place.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _layout(
     for index, payloads in enumerate(payload_lists):
         sizes: list[int] = []
         for position, payload in enumerate(payloads):
-            if type(payload) is Packed:
+            if isinstance(payload, Packed):
                 packed.append((index, position, [len(buffer) for buffer in payload.buffers]))
                 buffers += payload.buffers
                 payload = payload.data  # noqa: PLW2901 - the part of it that stays in band
@@ -133,9 +133,7 @@ class Received:
 
     __slots__ = ("kind", "payloads", "records", "size")
 
-    def __init__(
-        self, kind: int, records: Any, payloads: list[list[Payload]], size: int
-    ) -> None:
+    def __init__(self, kind: int, records: Any, payloads: list[list[Payload]], size: int) -> None:
         self.kind = kind
         self.records = records
         self.payloads = payloads

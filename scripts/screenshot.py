@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, not a package
 """Draw docs/top.svg, the README's picture of `obspool top`, from a made-up pool.
 
     python scripts/screenshot.py            write the picture

@@ -1,17 +1,16 @@
 """The engine of local processes: a socketpair for each worker, one selector, one starter thread.
 
-    scheduler thread                    starter thread                     worker process
-        start() ────── request ───────────> fork/spawn ─────────────────────> main()
-        poll() <───── Started, wake ────────────┘                               │
-        send() ─ Sender ── channel (non-blocking here) ────────────────────────>│ (blocking there)
-        poll() <─ FrameReader ── channel ───────────────────────────────────────┘
-        revoke() ── the bank's words, under the worker's own claim lock
+scheduler thread                    starter thread                     worker process
+    start() ────── request ───────────> fork/spawn ─────────────────────> main()
+    poll() <───── Started, wake ────────────┘                               │
+    send() ─ Sender ── channel (non-blocking here) ────────────────────────>│ (blocking there)
+    poll() <─ FrameReader ── channel ───────────────────────────────────────┘
+    revoke() ── the bank's words, under the worker's own claim lock
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 from collections import deque

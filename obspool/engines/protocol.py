@@ -96,7 +96,7 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Items from `first` to below `until` were taken back from the worker: none of them has begun."""
+    """Items from `first` to below `until` were taken back: none of them has begun."""
 
     worker: WorkerId
     first: int
@@ -146,7 +146,7 @@ class Engine(Protocol):
         """Have a worker end when it has run what it was sent; Exited follows."""
 
     def kill(self, worker: WorkerId, *, hard: bool) -> None:
-        """End a worker now: politely (SIGTERM) or not (SIGKILL). Exited follows, if it can be ended."""
+        """End a worker now, politely (SIGTERM) or not (SIGKILL): Exited follows, if it can be."""
 
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait until there are events, `wake` was called, or the time (seconds) is over."""

@@ -50,7 +50,8 @@ class Starter:
 def start_process(process: Any) -> None:
     """Start a multiprocessing process, from a thread and also within a daemonic process.
 
-    The stdlib forbids daemonic processes to have children, as these would outlive it: workers can't.
+    The stdlib forbids daemonic processes to have children, as these would outlive it: workers
+    can't.
 
     Raises:
         Exception: whatever the start raised.

@@ -1,4 +1,4 @@
-"""The engine of threads of this process: payloads are the objects themselves, nothing is pickled."""
+"""The engine of threads of this process: payloads are the objects, nothing is pickled."""
 
 from __future__ import annotations
 

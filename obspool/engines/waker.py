@@ -26,8 +26,8 @@ class Waker:
         """Make it readable; costs nothing while it is."""
         if self._woken or self._write < 0:
             return
-        # Before the write: set after it, it could undo a `clear` that came between. Should the write
-        # be interrupted, the reader's next `clear`, after its timeout, mends it.
+        # Before the write: set after it, it could undo a `clear` that came between. Should the
+        # write be interrupted, the reader's next `clear`, after its timeout, mends it.
         self._woken = True
         with suppress(OSError):  # full is woken; closed needs no waking
             os.write(self._write, b"\1\0\0\0\0\0\0\0")

@@ -80,7 +80,7 @@ class Claims:
         self.revoked_until = parent + PARENT["revoked_until"]
 
     def reset(self) -> None:
-        """Clear what the slot's generation before the last has left; the parent does, at a start."""
+        """Clear what an earlier generation has left; the parent does, before each start."""
         for word in (self.claim, self.mark, self.revoked_from, self.revoked_until):
             self.cells[word] = 0
 

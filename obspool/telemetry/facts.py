@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from obspool._version import __version__
@@ -130,6 +131,7 @@ def labels(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
+@cache
 def boot_id() -> str:
     """Return the kernel's boot id, empty where there is none."""
     try:

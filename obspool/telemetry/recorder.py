@@ -1,7 +1,7 @@
 """What the parent writes into the segment: its own counts, workers as it knows them, jobs, events.
 
-Used by the scheduler's thread only. Counts are plain integers here and are stored all at once when the
-thread goes to wait, so a busy pool pays for them once a round.
+Used by the scheduler's thread only. Counts are plain integers here and are stored all at once when
+the thread goes to wait, so a busy pool pays for them once a round.
 """
 
 from __future__ import annotations
@@ -154,9 +154,9 @@ class Recorder:
     def _text(self, base: int, words: int, text: str) -> None:
         data = text.encode("utf-8", "replace")[: words * WORD]
         data = data.decode("utf-8", "ignore").encode()  # not through the middle of a character
-        self._segment.cells[base : base + words] = memoryview(
-            data.ljust(words * WORD, b"\0")
-        ).cast("Q")
+        self._segment.cells[base : base + words] = memoryview(data.ljust(words * WORD, b"\0")).cast(
+            "Q"
+        )
 
     # -- workers
 

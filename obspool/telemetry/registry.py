@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What one look takes at most, so that a directory full of anything, or a server with a million
 # descriptors, can't hold a screen or a scrape up.
 MAX_FILES = 1000
-MAX_DESCRIPTORS = 50_000
+MAX_DESCRIPTORS = 20_000  # some 5 µs each
 _DELETED = " (deleted)"
 _MEMORY = "/memfd:"
 

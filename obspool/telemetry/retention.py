@@ -32,9 +32,20 @@ _log = logging.getLogger("obspool")
 
 @dataclass(frozen=True)
 class _File:
-    path: Path
-    size: int
-    modified: float  # an owner's close() sets it to the pool's end
+    path: str
+    status: os.stat_result
+
+    @property
+    def size(self) -> int:
+        return self.status.st_size
+
+    @property
+    def modified(self) -> float:
+        """When its owner touched it last; close() does."""
+        return self.status.st_mtime
+
+    def is_held(self) -> bool:
+        return source.is_held(self.path, self.status)
 
 
 def keep_seconds() -> float:
@@ -63,13 +74,13 @@ def sweep(directory: Path, now: float | None = None) -> int:
     gone = [
         file
         for file in temporaries
-        if moment - file.modified > _TEMPORARY_AGE and not _is_held(file.path)
+        if moment - file.modified > _TEMPORARY_AGE and not file.is_held()
     ]
     count, size = 0, 0
     crowded = len(segments) > MAX_ENDED or sum(file.size for file in segments) > MAX_ENDED_BYTES
     for file in sorted(segments, key=lambda file: -file.modified):
         old = moment - file.modified > keep
-        if not (old or crowded) or _is_held(file.path):
+        if not (old or crowded) or file.is_held():
             continue
         count += 1
         size += file.size
@@ -92,7 +103,7 @@ def _files(directory: Path) -> tuple[list[_File], list[_File]]:
         except FileNotFoundError:
             continue  # another sweeper was faster
         if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-            file = _File(Path(entry.path), status.st_size, status.st_mtime)
+            file = _File(entry.path, status)
             (temporaries if unfinished else segments).append(file)
     return temporaries, segments
 
@@ -105,15 +116,6 @@ def _scan(directory: Path) -> Iterator[os.DirEntry[str]]:
         return  # no directory, nothing to remove
 
 
-def _is_held(path: Path) -> bool:
-    """Tell whether the file's lock is held; also yes when that can't be found out."""
-    try:
-        with source.opened(path) as opened:
-            return opened.held() is not False
-    except (OSError, SegmentError):
-        return True
-
-
 def _last_sign(file: _File) -> float:
     """Return when the pool was last heard of: a killed one never touched its file's time."""
     try:
@@ -123,9 +125,9 @@ def _last_sign(file: _File) -> float:
     return max(file.modified, head.ended_time or 0.0, head.heartbeat_time)
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: str) -> bool:
     try:
-        path.unlink()
+        Path(path).unlink()
     except OSError as error:
         _log.debug("can't remove %s: %s", path, error)
         return False

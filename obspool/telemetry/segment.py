@@ -18,6 +18,7 @@ import errno
 import logging
 import os
 import secrets
+import stat
 import sys
 import tempfile
 import threading
@@ -29,14 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obspool import _fork
-from obspool.errors import SegmentError
 from obspool.telemetry import cells, header, locks, own, place, retention, source
 from obspool.telemetry.facts import MAX_NAME, pool_name, with_suffix
 from obspool.telemetry.layout import POOL, WORD
 from obspool.words import PoolOutcome, PoolState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from obspool.telemetry.layout import Layout
     from obspool.telemetry.snapshot import PoolFacts
@@ -300,27 +300,27 @@ def _share(fd: int) -> None:
 def _free_name(wanted: str) -> str:
     """Return the name, or the first of its suffixed forms, that no live pool of ours has."""
     taken = {segment.facts.name for segment in own.segments() if segment.published}
-    paths = list(_segments_by_name(place.candidates()))
+    files = list(_segments_by_name(place.candidates()))
     number = 1
     while True:
         name = with_suffix(wanted, number)
-        if name not in taken and not any(base == name and _lives(path) for base, path in paths):
+        if name not in taken and not any(base == name and _lives(file) for base, file in files):
             return name
         number += 1
 
 
-def _segments_by_name(directories: Iterable[Path]) -> Iterable[tuple[str, str]]:
+def _segments_by_name(directories: Iterable[Path]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     for directory in directories:
         with suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
                 base, dot, _ = entry.name.removesuffix(place.SUFFIX).rpartition(".")
                 if dot and entry.name.endswith(place.SUFFIX):
-                    yield base, entry.path
+                    yield base, entry
 
 
-def _lives(path: str) -> bool:
+def _lives(file: os.DirEntry[str]) -> bool:
     try:
-        with source.opened(path) as opened:
-            return opened.held() is not False
-    except (OSError, SegmentError):
-        return False  # it went meanwhile, or is nobody's segment
+        status = file.stat(follow_symlinks=False)
+    except OSError:
+        return False  # it went meanwhile
+    return stat.S_ISREG(status.st_mode) and source.is_held(file.path, status)

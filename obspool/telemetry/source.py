@@ -107,6 +107,31 @@ def opened(target: Target) -> Iterator[Source]:
             os.close(fd)
 
 
+def is_held(path: str, status: os.stat_result) -> bool:
+    """Tell whether the lock of a regular file of ours is held; yes when that can't be found out.
+
+    For those who ask about a whole directory of them, at the start of each pool.
+
+    Args:
+        path: of the file.
+        status: of the file, as lstat gives it.
+    """
+    if own.find(status) is not None:
+        return True
+    try:
+        fd = os.open(path, _FLAGS | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return locks.held_by_another(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+
+
 def is_descriptor(path: str) -> bool:
     """Tell whether a path is another process's descriptor, /proc/PID/fd/N: a link to its file."""
     parts = path.split("/")

@@ -1,6 +1,7 @@
 """All that runs in a worker: batches in, results out, and what it tells of itself.
 
-    batch ──> pieces ──> slices: claim ─ mark, load, call ─ mark, load, call ... ──> Outbox ──> parent
+    batch ──> pieces ──> slices: claim ─ mark, load, call ─ mark, load, call ... ──> Outbox ──>
+    parent
                             │      │
                             ▼      ▼
                           segment: claim, mark, counters

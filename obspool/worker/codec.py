@@ -9,14 +9,11 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Codec(Protocol):
-        """How objects become payloads.
-
-        Attributes:
-            deferrable: types whose objects can't change, so that they may be pickled later.
-        """
+        """How objects become payloads; those of `deferrable` types may be encoded later."""
 
         @property
-        def deferrable(self) -> frozenset[type]: ...
+        def deferrable(self) -> frozenset[type]:
+            """Types whose objects can't change."""
 
         def dump(self, value: Any) -> Any:
             """Encode a result; raises MaybeEncodingError when it can't be."""
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 class PickleCodec:
     """Payloads for another process."""
 
-    deferrable = serial.ATOMS
+    deferrable: frozenset[type] = serial.ATOMS
     load = staticmethod(serial.loads)
 
     @staticmethod
@@ -43,15 +40,17 @@ class PickleCodec:
         """
         try:
             return serial.dumps(value, copy=False)
-        except Exception as error:
-            from multiprocessing.pool import MaybeEncodingError  # noqa: PLC0415 - 5 ms
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the stdlib does
+            from multiprocessing.pool import (  # type: ignore[attr-defined] # noqa: PLC0415 - 5 ms
+                MaybeEncodingError,
+            )
 
             raise MaybeEncodingError(error, value) from None
 
     @staticmethod
     def dump_error(error: BaseException) -> Any:
-        """Pickle an exception with its traceback as text; that becomes its `RemoteTraceback` cause."""
-        from multiprocessing.pool import (  # noqa: PLC0415 - 5 ms
+        """Pickle an exception and its traceback's text, which becomes its `RemoteTraceback`."""
+        from multiprocessing.pool import (  # type: ignore[attr-defined] # noqa: PLC0415 - 5 ms
             ExceptionWithTraceback,
             MaybeEncodingError,
         )

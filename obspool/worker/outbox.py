@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from obspool.worker.codec import Codec
 
-# A slice that took longer than this (ns) has its results sent at once. Those of quicker ones may wait
-# for company, but no longer than RESULT_DELAY (seconds), even if the next item never ends: it may
-# wait for what somebody does with an earlier result. With a smaller delay the parent is woken more
-# often for less; with a larger one `imap` lags.
+# A slice that took longer than this (ns) has its results sent at once. Those of quicker ones may
+# wait for company, but no longer than RESULT_DELAY (seconds), even if the next item never ends: it
+# may wait for what somebody does with an earlier result. With a smaller delay the parent is woken
+# more often for less; with a larger one `imap` lags.
 PROMPT_TIME = 1_000_000
 RESULT_DELAY = 0.005
 
@@ -66,7 +66,7 @@ class Outbox:
         self._add(parts, len(results))
 
     def add_values(self, first: int, values: list[Any], failed: dict[int, Any] = _NONE) -> None:
-        """Add results of consecutive items of a chunk; the indices in `failed` have error payloads."""
+        """Add results of consecutive items of a chunk; `failed` has errors' payloads by index."""
         if not failed:
             self._add_good(first, values)
             return
@@ -121,7 +121,7 @@ class Outbox:
             return Part(first, 1, Kind.ERROR, [self._codec.dump_error(error)])
 
     def _close_values(self) -> None:
-        """Encode what may wait no longer; the lock is held, and no user code can run: all are atoms."""
+        """Encode what may wait no longer; the lock is held, but atoms have no user code."""
         if self._values:
             payload = self._codec.dump(self._values)
             self._parts.append(Part(self._values_first, len(self._values), Kind.LIST, [payload]))

@@ -1,4 +1,4 @@
-"""A worker that is a process: its start, its loop over frames, and that it never outlives its parent."""
+"""A worker that is a process: its start, its loop, and that it never outlives its parent."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class WorkerSpec:
         segment: the segment's cells and layout (inherited by fork).
         lock: its claim lock.
         initializer: called with initargs before the first task.
+        pickled: both, where this is not a forked process.
     """
 
-    def __init__(  # noqa: PLR0913 - a record
+    def __init__(
         self,
         slot: int,
         generation: int,
@@ -56,7 +57,7 @@ class WorkerSpec:
         self.lock = lock
         self.initializer = initializer
         self.initargs = initargs
-        self.forked = True
+        self.pickled: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pass the descriptors as spawn and forkserver do, and pickle what pickle alone can't."""
@@ -70,9 +71,9 @@ class WorkerSpec:
             "channel": DupFd(self.channel),
             "lifeline": DupFd(self.lifeline),
             "segment": (DupFd(self.segment.fd), layout.slots, layout.header_words),
-            "initializer": dumps((self.initializer, self.initargs)),
-            "initargs": None,
-            "forked": False,
+            "initializer": None,
+            "initargs": (),
+            "pickled": dumps((self.initializer, self.initargs)),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -116,8 +117,8 @@ def main(spec: WorkerSpec) -> None:
 def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> bool:
     """Run the initializer; tell the parent how it went."""
     try:
-        if not spec.forked:
-            spec.initializer, spec.initargs = codec.load(spec.initializer)
+        if spec.pickled is not None:
+            spec.initializer, spec.initargs = codec.load(spec.pickled)
         if "cloudpickle" in sys.modules:  # else nothing comes by value before it is loaded
             from obspool.namespaces import remember_main  # noqa: PLC0415 - 20 ms
 
@@ -127,7 +128,7 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
         _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
         return False
-    spec.initializer, spec.initargs = None, ()
+    spec.initializer, spec.initargs, spec.pickled = None, (), None
     _send(channel, wire.plain_frame(wire.Frame.READY, monotonic_ns()))
     return True
 
@@ -139,7 +140,7 @@ def _loop(channel: socket.socket, runner: Runner) -> None:
             if frame.kind == wire.Frame.STOP:
                 return
             runner.run(frame.batch())
-        frame = None  # type: ignore[assignment] - a waiting worker keeps no arguments alive
+        del frame  # a waiting worker keeps no arguments alive
 
 
 def _send(channel: socket.socket, parts: list[Any]) -> None:

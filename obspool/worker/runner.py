@@ -1,4 +1,4 @@
-"""Runs batches: the same code in a process, in a thread, and wherever else an engine has a worker."""
+"""Runs batches: the same code in a process, in a thread, wherever an engine has a worker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Runner:
     def _bind(self, piece: Piece) -> Callable[[Any], Any]:
         """Return what to call with an item of the piece.
 
-        A function that isn't kept is loaded anew for each task: for each item, where items are tasks.
+        A function that isn't kept is loaded anew for each task: for each item, where items are
+        tasks.
         """
         function, message = self._functions[piece.function]
         try:
@@ -97,7 +98,7 @@ class Runner:
             width = SLICE_TIME * count // (busy + 1)
             self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
 
-    def _run_singles(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
+    def _run_singles(self, piece: Piece, more: bool) -> None:
         """Run tasks of one item each: several share a claim, a clock reading and an account."""
         function = self._bind(piece)
         tally, outbox, payloads = self._tally, self._outbox, piece.payloads
@@ -137,7 +138,7 @@ class Runner:
         begun = enumerate(payloads, 1)
         while True:
             try:
-                for mark[0], payload in begun:  # noqa: B007 - the target is the store
+                for mark[0], payload in begun:
                     results.append(dump(function(load(payload))))
                 break
             except SystemExit:  # ends this worker: what is finished goes first
@@ -150,7 +151,7 @@ class Runner:
         self._outbox.add_singles(first, results, failed)
         return len(failed)
 
-    def _run_chunk(self, piece: Piece, more: bool) -> None:  # noqa: FBT001 - hot
+    def _run_chunk(self, piece: Piece, more: bool) -> None:
         """Run a chunk, or a part of one: it is one task here."""
         function = self._bind(piece)
         tally, outbox, mark, take = self._tally, self._outbox, self._bank.mark, self._claims.take
@@ -171,7 +172,7 @@ class Runner:
             append = values.append
             errors = 0
             try:
-                for mark[0], item in begun:  # noqa: B007 - the target is the store
+                for mark[0], item in begun:
                     append(function(item))
             except BaseException as error:  # noqa: BLE001 - the item's error, mostly
                 errors = self._after_error(error, function, begun, position, values, piece)
@@ -213,7 +214,7 @@ class Runner:
             return _raiser(error), [None] * piece.count
         return function, items[piece.skip : piece.skip + piece.count] if piece.skip else items
 
-    def _after_error(  # noqa: PLR0913, PLR0917 - what a slice of a chunk is at
+    def _after_error(
         self,
         error: BaseException,
         function: Callable[[Any], Any],
@@ -241,7 +242,7 @@ class Runner:
             if piece.stop_on_error:
                 break
             try:
-                for mark[0], item in begun:  # noqa: B007 - the target is the store
+                for mark[0], item in begun:
                     values.append(function(item))
                 break
             except BaseException as another:  # noqa: BLE001 - the item's error
@@ -269,7 +270,7 @@ def _raiser(error: BaseException) -> Callable[[Any], Any]:
 def _loading(load: Callable[[Any], Any], payload: Any, call: int) -> Callable[[Any], Any]:
     """Return what loads the function anew for each item and calls it."""
     if call == Call.ONE:
-        return lambda item: load(payload)(item)
+        return lambda item: load(payload)(item)  # noqa: PLW0108 - anew each time
     if call == Call.STAR:
         return lambda arguments: load(payload)(*arguments)
     return lambda both: load(payload)(*both[0], **both[1])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Anything but None: a pool that can be told something.
 CONTROLLED = dataclasses.replace(FACTS, control="control.sock")
-SPEED = 640.0  # items a second of a busy worker
+SPEED = 720.0  # items a second of a busy worker
 BUSY_SHARE = {WorkerState.BUSY: 0.97, WorkerState.DRAINING: 0.93, WorkerState.IDLE: 0.88}
 PENDING = 1_112_000
 
@@ -71,6 +71,6 @@ def _added(items: Mapping[Outcome, int], more: int) -> dict[Outcome, int]:
 
 
 def _way(seconds: float) -> float:
-    """Return how far the work has come: the integral of a pace that swings around 0.85."""
+    """Return how far the work has come: the integral of a pace that swings around 0.75."""
     slow, quick = 1 - math.cos(seconds / 6), 1 - math.cos(seconds / 1.9)
-    return 0.85 * seconds + 0.9 * slow + 0.19 * quick
+    return 0.75 * seconds + 1.3 * slow + 0.23 * quick

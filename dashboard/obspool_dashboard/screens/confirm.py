@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # With fewer lines the box is drawn without the space within.
 SHORT = 16
-HEIGHTS = [(0, "-short"), (SHORT, "-tall")]
 # Lines around the text, as in the style sheet: border, padding, buttons.
 AROUND_SHORT = 3
 AROUND = 6
@@ -29,7 +28,6 @@ class ConfirmScreen(ModalScreen[bool], inherit_bindings=False):
     """Asks one question; True only when the button that does it was pressed."""
 
     AUTO_FOCUS = "#cancel"
-    VERTICAL_BREAKPOINTS = HEIGHTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "answer(False)", "Cancel"),
         Binding("left,right,tab,shift+tab", "app.focus_next", "Other button", show=False),
@@ -52,10 +50,20 @@ class ConfirmScreen(ModalScreen[bool], inherit_bindings=False):
                 yield Button("Cancel", id="cancel", compact=True)
                 yield Button(question.verb, id="confirm", compact=True)
 
+    def on_mount(self) -> None:
+        """Fit the terminal."""
+        self._fit(self.app.size.height)
+
     def on_resize(self) -> None:
+        """Fit the terminal's new size."""
+        self._fit(self.size.height)
+
+    def _fit(self, lines: int) -> None:
         """Leave room for the buttons, whatever the number of lines: the text scrolls."""
-        around = AROUND_SHORT if self.has_class("-short") else AROUND
-        self.query_one("#body").styles.max_height = max(1, self.size.height - around)
+        short = lines < SHORT
+        self.set_class(short, "-short")
+        around = AROUND_SHORT if short else AROUND
+        self.query_one("#body").styles.max_height = max(1, lines - around)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""

@@ -14,7 +14,7 @@ from obspool_dashboard.lines import EMPTY, Line, LineWidget, Part, Role, gap
 from obspool_dashboard.reader import Reader
 from obspool_dashboard.screens.help import HelpScreen, active_keys
 from obspool_dashboard.screens.pool import SORT
-from obspool_dashboard.widgets.columns import WIDTHS
+from obspool_dashboard.widgets.columns import NARROW
 from obspool_dashboard.widgets.panels import Banner, PanelTitle
 from obspool_dashboard.widgets.pools import COLUMNS, PoolRow, PoolTable
 
@@ -49,7 +49,6 @@ class PickScreen(Screen[None], inherit_bindings=False):
 
     app: TopApp
 
-    HORIZONTAL_BREAKPOINTS = WIDTHS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help"),
         Binding("q", "app.quit", "Quit"),
@@ -78,6 +77,7 @@ class PickScreen(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Begin to list."""
+        self.set_class(self.app.size.width >= NARROW, "-wide")
         source, target = self.app.source, self.target
         self.query_one(Banner).display = False
         self.query_one(Waiting).display = False
@@ -88,6 +88,10 @@ class PickScreen(Screen[None], inherit_bindings=False):
 
         self.reader = Reader(look, lambda: self.post_message(self.Arrived()), self.app.interval)
         self.reader.start()
+
+    def on_resize(self) -> None:
+        """Choose the spacing anew."""
+        self.set_class(self.size.width >= NARROW, "-wide")
 
     def on_unmount(self) -> None:
         """Let the reader end."""

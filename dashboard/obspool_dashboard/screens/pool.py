@@ -20,7 +20,7 @@ from obspool_dashboard.reader import Reader
 from obspool_dashboard.screens.confirm import ConfirmScreen
 from obspool_dashboard.screens.help import HelpScreen, active_keys
 from obspool_dashboard.source import Command
-from obspool_dashboard.widgets.columns import WIDTHS
+from obspool_dashboard.widgets.columns import NARROW
 from obspool_dashboard.widgets.header import PoolHeader
 from obspool_dashboard.widgets.heights import share_out
 from obspool_dashboard.widgets.panels import Banner, EventsPanel, JobsPanel, PanelTitle
@@ -49,7 +49,6 @@ class PoolScreen(Screen[None], inherit_bindings=False):
 
     app: TopApp
 
-    HORIZONTAL_BREAKPOINTS = WIDTHS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help"),
         Binding("q", "app.quit", "Quit"),
@@ -93,6 +92,8 @@ class PoolScreen(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Begin to read."""
+        # Textual's own breakpoints come with a resize, and a screen that is pushed has none.
+        self.set_class(self.app.size.width >= NARROW, "-wide")
         source, entry = self.app.source, self.entry
         self._arrived_at = self.app.clock()
         self.query_one(Banner).display = False
@@ -111,6 +112,7 @@ class PoolScreen(Screen[None], inherit_bindings=False):
 
     def on_resize(self) -> None:
         """Share out the lines anew."""
+        self.set_class(self.size.width >= NARROW, "-wide")
         self._lay_out()
 
     @on(Arrived)

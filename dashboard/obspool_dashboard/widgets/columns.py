@@ -17,8 +17,6 @@ R = TypeVar("R")
 WIDE_GAP = 2
 NARROW_GAP = 1
 NARROW = 100
-# Textual's breakpoints: the class that a screen has from a width on.
-WIDTHS = [(0, "-narrow"), (NARROW, "-wide")]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obspool_dashboard.history import JobRates
 
 OUTCOME_ROLES = {
-    Outcome.OK: Role.INFO,
+    Outcome.OK: Role.MUTED,
     Outcome.ERROR: Role.BAD,
     Outcome.TIMEOUT: Role.BAD,
     Outcome.CANCELLED: Role.WARN,
