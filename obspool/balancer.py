@@ -72,6 +72,11 @@ class Balancer:
         self._wait = min(self._wait * 2, LONGEST_WAIT)
         self._ask(worker, max(1, waiting * idle // (idle + 1)))
 
+    def rest(self) -> None:
+        """Nothing runs: there is nothing to look at."""
+        self.look_at = None
+        self._wait = AFTER
+
     def gained(self) -> None:
         """Something was given back: the next look may be soon again."""
         self._wait = AFTER

@@ -63,6 +63,9 @@ _log = logging.getLogger("obspool")
 _SECOND = 1_000_000_000
 _HEARTBEAT = _SECOND // 2
 
+# How old the counts in the segment may be (ns): each store of them costs 10 µs.
+_RECORD_EVERY = _SECOND // 100
+
 # After terminate: SIGTERM at once, SIGKILL after this, and no more waiting after that (seconds).
 KILL_AFTER = 1.0
 GIVE_UP_AFTER = 4.0
@@ -105,6 +108,8 @@ class Core:
         self._killed = False
         self._abandoned = False
         self._beat_at = 0
+        self._recorded_at = 0
+        self._unrecorded = True
         self._synced: list[threading.Event] = []
         self.at_end = ExitStack()  # what else belongs to the pool
         self.metrics_url: str | None = None
@@ -208,6 +213,7 @@ class Core:
         if self.ended.is_set():
             raise ControlError(f"pool {self.name} has ended")
         who = f"uid {by.uid}, pid {by.pid}"
+        self.post(self._recorder.event, EventKind.COMMAND, f"{command} by {who}")
         if command is Command.CLOSE:
             self.close(who)
         else:
@@ -257,6 +263,7 @@ class Core:
         """Wait, act, and tell; return whether the pool has ended."""
         events = self.engine.poll(self._timeout())
         now = time.monotonic_ns()
+        self._unrecorded = self._unrecorded or bool(events or self._inbox)
         for event in events:
             self._handle(event, now)
         while self._inbox:
@@ -264,13 +271,16 @@ class Core:
             action(*arguments)
         if self._terminated_at is None:
             self._scheduler.dispatch(now)
-        self._tell()
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and not self._ledger.jobs and not self.supervisor.ending:
             self.supervisor.shut_down()
-        self._enforce(now)
-        self._record(now)
+        if now - self._beat_at >= _HEARTBEAT or self._terminated_at is not None:
+            self._beat(now)
+        if now - self._recorded_at >= _RECORD_EVERY or self._synced:
+            self._record(now)
+        # Last in a round: from here on those who were woken compete for the GIL.
+        self._tell()
         self._scheduler.release_feeders()
         return self.supervisor.ending and (not self.supervisor.workers or self._given_up(now))
 
@@ -279,6 +289,8 @@ class Core:
             return 0.0
         now = time.monotonic_ns()
         due = self._beat_at + _HEARTBEAT
+        if self._unrecorded:
+            due = min(due, self._recorded_at + _RECORD_EVERY)
         look_at = self._scheduler.look_at
         if look_at is not None:
             due = min(due, look_at)
@@ -364,8 +376,12 @@ class Core:
         self._scheduler.clear()
         self._tell()
 
-    def _enforce(self, now: int) -> None:
-        """Kill what doesn't end, and what doesn't begin."""
+    def _beat(self, now: int) -> None:
+        """Show that this thread lives; kill what doesn't end, and what doesn't begin."""
+        if now - self._beat_at >= _HEARTBEAT:
+            self._beat_at = now
+            self.segment.hold()
+            self._unrecorded = True
         since = self._terminated_at
         if since is not None and not self._killed and now - since > KILL_AFTER * _SECOND:
             self._killed = True
@@ -390,6 +406,7 @@ class Core:
 
     def _record(self, now: int) -> None:
         """Bring the segment up to date."""
+        self._recorded_at, self._unrecorded = now, False
         recorder = self._recorder
         recorder.callback_errors = self._callback_errors
         self._scheduler.measure()
@@ -403,9 +420,6 @@ class Core:
         synced, self._synced = self._synced, []
         for event in synced:
             event.set()
-        if now - self._beat_at >= _HEARTBEAT:
-            self._beat_at = now
-            self.segment.hold()
 
     def _end(self, outcome: PoolOutcome) -> None:
         """Let go of everything."""

@@ -124,9 +124,8 @@ class Pool(mp_pool.Pool):
             processes = usable_cpus()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        if maxtasksperchild is not None and (
-            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
-        ):
+        limit: object = maxtasksperchild  # whatever the caller gave
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")

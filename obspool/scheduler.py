@@ -114,11 +114,16 @@ class Scheduler:
             if slot.current is not None and slot.current.state is WorkerState.IDLE
         ]
         if self._queue or self._ledger.again:
-            able.sort(key=_tasks)  # the idle ones first
+            if len(able) > 1:
+                able.sort(key=_tasks)  # the idle ones first
             for worker in able:
                 if not self._give(worker, len(able), now):
                     break
-        self._see_fed()
+        if self._feeding:
+            self._see_fed()
+        if not self._recorder.tasks_outstanding:
+            self._balancer.rest()
+            return
         idle = sum(1 for worker in able if not worker.tasks)
         self._balancer.look(self._supervisor.workers.values(), idle, now, self._pace)
 

@@ -54,7 +54,7 @@ def run(
     os.environ.pop("NO_COLOR", None)
     if no_color:
         os.environ["NO_COLOR"] = "1"
-    # A size exported by a shell is one of the past; Textual would believe it instead of the terminal.
+    # A size that a shell exported may be of the past; Textual would believe it, not the terminal.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     from obspool_dashboard.app import TopApp  # noqa: PLC0415 - Textual takes 0.3 s to import

@@ -16,7 +16,7 @@ import dataclasses
 import json
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from obspool.errors import SegmentError
@@ -63,7 +63,7 @@ class Table:
     bank: int = 0
     fields: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def extent(self) -> int:
         """How many words of a record the fields reach over."""
         return max((offset + size for offset, size in self.fields.values()), default=0)

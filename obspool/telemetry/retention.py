@@ -85,7 +85,7 @@ def sweep(directory: Path, now: float | None = None) -> int:
         count += 1
         size += file.size
         too_many = count > MAX_ENDED or size > MAX_ENDED_BYTES
-        if too_many or moment - _last_sign(file) > keep:
+        if too_many or (old and moment - _last_sign(file) > keep):
             gone.append(file)
     return sum(_remove(file.path) for file in gone)
 

@@ -228,6 +228,12 @@ def test_no_color(terminal: Terminal, variables: dict[str, str]) -> None:
         assert re.search(r"\x1b\[[0-9;]*7m[^\n]*41964", terminal.colored)
 
 
+def test_an_exported_size_is_not_believed(terminal: Terminal) -> None:
+    """COLUMNS and LINES of a shell are those from before the window was resized."""
+    terminal.start(python("-c", RECORDED), SIZE, COLUMNS="40", LINES="12")
+    terminal.wait_for("nightly", "Events", "python 3.11.7")
+
+
 def _child_of(shell: int) -> int:
     (child,) = psutil.Process(shell).children()
     return child.pid
