@@ -175,9 +175,20 @@ class Sent:
         payloads: kept, so that what hasn't begun can be sent again.
         skip: items at the start of the payload of a chunk that are not of this run.
         failed: an item of this chunk failed.
+        attempts: workers that died with this at the head of what they had, not begun.
     """
 
-    __slots__ = ("count", "failed", "first", "item", "job", "payloads", "received", "skip")
+    __slots__ = (
+        "attempts",
+        "count",
+        "failed",
+        "first",
+        "item",
+        "job",
+        "payloads",
+        "received",
+        "skip",
+    )
 
     def __init__(self, job: Job, item: int, count: int, payloads: list[Any], skip: int = 0) -> None:
         self.job = job
@@ -188,6 +199,7 @@ class Sent:
         self.skip = skip
         self.received = 0
         self.failed = False
+        self.attempts = 0
 
     @property
     def tasks(self) -> int:
@@ -199,7 +211,9 @@ class Sent:
         count = self.count - offset
         self.count = offset
         if self.job.listed:
-            return Sent(self.job, self.item + offset, count, self.payloads, self.skip + offset)
-        payloads = self.payloads[offset:]
-        del self.payloads[offset:]
-        return Sent(self.job, self.item + offset, count, payloads)
+            tail = Sent(self.job, self.item + offset, count, self.payloads, self.skip + offset)
+        else:
+            tail = Sent(self.job, self.item + offset, count, self.payloads[offset:])
+            del self.payloads[offset:]
+        tail.attempts = 0 if offset else self.attempts
+        return tail

@@ -34,6 +34,11 @@ _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
 
+# So many workers may die with a run of items at the head of what they were sent, before they begin it;
+# then its first item is given up. Arguments that can't be received would kill workers for ever.
+ATTEMPTS = 3
+
+
 class Ledger:
     """All jobs that have not ended, and all runs of items that are queued again.
 
@@ -237,8 +242,12 @@ class Ledger:
         """Settle what a dead worker had: what had begun is lost, the rest runs elsewhere."""
         again: list[Sent] = []
         memory = self._recorder.resident_bytes(worker.id)
-        for sent in worker.outstanding:
+        for index, sent in enumerate(worker.outstanding):
             begun = min(max(event.begun - sent.first, sent.received), sent.count)
+            if not index and begun == sent.received:
+                sent.attempts += 1
+                if sent.attempts >= ATTEMPTS:  # whatever kills workers on its way: not for ever
+                    begun += 1
             tail = self._cut(worker, sent, begun)
             if tail is not None:
                 again.append(tail)

@@ -16,7 +16,7 @@ from obspool.words import Outcome, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from obspool.telemetry.snapshot import Snapshot, WorkerSnapshot
+    from obspool.telemetry.snapshot import JobSnapshot, Snapshot, WorkerSnapshot
 
 # Over how many seconds a rate is taken. Shorter, and items of a second make it jump between nothing
 # and twice the truth; longer, and a pool that stops still seems to run.
@@ -122,12 +122,7 @@ class History:
         items = max(0, last.items - first.items) / elapsed
         workers = {slot: self._worker(slot, elapsed) for slot in last.workers}
         live = [workers[slot] for slot, sample in last.workers.items() if sample.live]
-        jobs = {}
-        for job in snapshot.jobs:
-            if job.ended_time is None and job.id in first.jobs:
-                speed = max(0, job.items_done - first.jobs[job.id]) / elapsed
-                left = None if job.items_total is None else job.items_total - job.items_done
-                jobs[job.id] = JobRates(speed, _eta(left, speed))
+        jobs = {job.id: self._job(job) for job in snapshot.jobs if job.ended_time is None}
         return Rates(
             items=items,
             busy=_mean([rates.busy for rates in live]),
@@ -136,6 +131,18 @@ class History:
             workers=MappingProxyType(workers),
             jobs=MappingProxyType(jobs),
         )
+
+    def _job(self, job: JobSnapshot) -> JobRates:
+        first, last = self._samples[0], self._samples[-1]
+        # A job younger than the window has done nothing before it was submitted.
+        since, done = first.time, first.jobs.get(job.id)
+        if done is None:
+            since, done = max(first.time, job.submitted_time), 0
+        if last.time <= since:
+            return NO_JOB_RATES
+        speed = max(0, job.items_done - done) / (last.time - since)
+        left = None if job.items_total is None else job.items_total - job.items_done
+        return JobRates(speed, _eta(left, speed))
 
     def _worker(self, slot: int, elapsed: float) -> WorkerRates:
         last = self._samples[-1].workers[slot]

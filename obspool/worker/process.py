@@ -136,11 +136,12 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
 def _loop(channel: socket.socket, runner: Runner) -> None:
     reader = wire.FrameReader()
     while True:
-        for frame in reader.receive(channel):
-            if frame.kind == wire.Frame.STOP:
+        frames = reader.receive(channel)
+        frames.reverse()
+        while frames:  # taken out one by one: a waiting worker keeps no arguments alive
+            if frames[-1].kind == wire.Frame.STOP:
                 return
-            runner.run(frame.batch())
-        del frame  # a waiting worker keeps no arguments alive
+            runner.run(frames.pop().batch())
 
 
 def _send(channel: socket.socket, parts: list[Any]) -> None:

@@ -35,7 +35,14 @@ async def test_the_end_says_how_and_keeps_the_values(outcome: PoolOutcome, text:
         await stage.step()
         assert f"ENDED: {text}." in stage.text
         assert "20 s old" in stage.text
-        assert "Esc: another pool, q: quit" in stage.text
+        # Only what still does something is offered.
+        for key, offered in (
+            ("Pools", True),
+            ("Quit", True),
+            ("Freeze", False),
+            ("Interval", False),
+        ):
+            assert (key in stage.footer) == offered
         assert stage.table.faded
         assert stage.slots == list(range(8))
         assert "avg /s" in stage.text
@@ -71,6 +78,9 @@ async def test_an_end_is_told_while_frozen() -> None:
         assert stage.screen.shown is frozen
         assert "FROZEN" in stage.text
         assert "ENDED: finished" in stage.text
+        await stage.press("space")
+        assert "FROZEN" not in stage.text
+        assert "Freeze" not in stage.footer
 
 
 async def test_a_segment_that_vanished_is_told_and_may_come_back() -> None:

@@ -111,6 +111,16 @@ def test_jobs_have_a_rate_and_an_end() -> None:
     assert rates.eta == pytest.approx(((job.items_total or 0) - job.items_done) / rates.items)
 
 
+def test_a_job_that_came_later_has_a_rate_at_once() -> None:
+    """Since its submission, when that is within the window."""
+    young = dataclasses.replace(
+        snapshot_at(0).jobs[0], id=9, submitted_time=NOW + 1.5, items_ok=30, items_error=0
+    )
+    second = dataclasses.replace(snapshot_at(2), jobs=(young,))
+    rates = _after([snapshot_at(0), second])
+    assert rates.jobs[9].items == pytest.approx(30 / 0.5)
+
+
 def test_a_job_of_unknown_length_has_no_eta() -> None:
     """An iterator's length isn't known until it ends."""
 

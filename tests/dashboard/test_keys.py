@@ -198,10 +198,9 @@ async def test_help_scrolls_on_a_small_terminal() -> None:
     async with Stage().open((40, 12)) as stage:
         await stage.press("question_mark")
         assert "maxtasksperchild" not in stage.text
-        await stage.pilot.press(*["j"] * 80)
-        await stage.pilot.pause()
+        await stage.press(*["pagedown"] * 8)
         assert "maxtasksperchild" in stage.text.replace("\n", "")
-        await stage.press("k", "q")
+        await stage.press("j", "k", "pageup", "q")
         assert stage.app.screen is stage.screen
 
 

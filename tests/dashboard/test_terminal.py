@@ -93,12 +93,12 @@ def test_attach_sort_freeze_and_terminate(terminal: Terminal) -> None:
     with _pool("nightly", items=100_000) as program:
         _top(terminal, "nightly", "--interval", "0.25")
         screen = terminal.wait_for("nightly", f"pid {program.pid}", "3 workers", "resize_image")
-        assert [line.split()[0] for line in screen.splitlines() if "● busy" in line] == list("012")
+        assert _slots(screen) == list("012")
         terminal.wait_for("peak")
 
         terminal.press("I")
         screen = terminal.wait_for("sort: slot ▼")
-        assert [line.split()[0] for line in screen.splitlines() if "● busy" in line] == list("210")
+        assert _slots(screen) == list("210")
 
         terminal.press("Space")
         frozen = terminal.wait_for("FROZEN for")
@@ -232,6 +232,11 @@ def test_an_exported_size_is_not_believed(terminal: Terminal) -> None:
     """COLUMNS and LINES of a shell are those from before the window was resized."""
     terminal.start(python("-c", RECORDED), SIZE, COLUMNS="40", LINES="12")
     terminal.wait_for("nightly", "Events", "python 3.11.7")
+
+
+def _slots(screen: str) -> list[str]:
+    """Return the slots from top to bottom."""
+    return re.findall(r"^ +(\d+) +\d+ +\d+ +[●○◐◒×] ", screen, flags=re.MULTILINE)
 
 
 def _child_of(shell: int) -> int:

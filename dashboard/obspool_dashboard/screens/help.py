@@ -34,6 +34,8 @@ class HelpScreen(ModalScreen[None], inherit_bindings=False):
         Binding("escape,question_mark,f1,q", "dismiss(None)", "Back"),
         Binding("j,down", "scroll(1)", "Down", show=False),
         Binding("k,up", "scroll(-1)", "Up", show=False),
+        Binding("pagedown", "scroll(10)", "Page down", show=False),
+        Binding("pageup", "scroll(-10)", "Page up", show=False),
     ]
 
     def __init__(self, keys: Sequence[tuple[str, str]], columns: Sequence[Column[Any]]) -> None:

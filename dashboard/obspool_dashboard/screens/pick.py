@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from obspool_dashboard.app import TopApp
 
 
+# To list pools is to look through /proc: dearer than to read one, and nobody needs it so often.
+LEAST_INTERVAL = 1.0
+
+
 class Waiting(LineWidget):
     """What to do when no pool runs."""
 
@@ -66,6 +70,7 @@ class PickScreen(Screen[None], inherit_bindings=False):
         self.target = target
         self.reader: Reader[tuple[Sequence[PoolEntry], Listing]]
         self._waits = False
+        self._several = False
 
     def compose(self) -> ComposeResult:
         """Make the list."""
@@ -86,7 +91,8 @@ class PickScreen(Screen[None], inherit_bindings=False):
             listing = source.pools()
             return (listing.entries if target is None else source.matching(target)), listing
 
-        self.reader = Reader(look, lambda: self.post_message(self.Arrived()), self.app.interval)
+        interval = max(LEAST_INTERVAL, self.app.interval)
+        self.reader = Reader(look, lambda: self.post_message(self.Arrived()), interval)
         self.reader.start()
 
     def on_resize(self) -> None:
@@ -118,6 +124,9 @@ class PickScreen(Screen[None], inherit_bindings=False):
         self.query_one(Waiting).display = not live
         table = self.query_one(PoolTable)
         table.display = bool(entries)
+        if self._several != (len(entries) > 1):
+            self._several = len(entries) > 1
+            self.refresh_bindings()
         table.show_rows([PoolRow(entry, now) for entry in entries])
         ended = len(entries) - len(live)
         note = f"{len(live)} running, {ended} ended"
@@ -127,6 +136,11 @@ class PickScreen(Screen[None], inherit_bindings=False):
     def attach(self, message: PoolTable.Picked) -> None:
         """Look at the pool that was picked."""
         self.app.attach(message.entry)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keep back the keys that could do nothing now."""
+        del parameters
+        return action not in {"sort", "invert"} or self._several
 
     def action_sort(self, step: int) -> None:
         """Sort by a neighbouring column."""

@@ -122,7 +122,7 @@ class PoolScreen(Screen[None], inherit_bindings=False):
         if reading is None:
             return
         self.readings += 1
-        before = self._control_state
+        before = self._control_state, self._over
         self._arrived_at = self.app.clock()
         self.failure = reading.error
         if reading.value is not None:
@@ -132,14 +132,23 @@ class PoolScreen(Screen[None], inherit_bindings=False):
             if self.frozen_at is None:
                 self.shown = self.latest
         self._show()
-        if before != self._control_state:
+        if before != (self._control_state, self._over):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keep back the keys that could do nothing now: they aren't shown either."""
         if action == "command":
             return Command(str(parameters[0])) in self._control_state
+        if action == "interval":
+            return not self._over
+        if action == "freeze":
+            return not self._over or self.frozen_at is not None
         return True
+
+    @property
+    def _over(self) -> bool:
+        """Whether the pool has ended: there will be no other values."""
+        return self.latest is not None and self.latest.ended
 
     @property
     def _control_state(self) -> frozenset[Command]:
@@ -160,6 +169,7 @@ class PoolScreen(Screen[None], inherit_bindings=False):
         else:
             self.frozen_at = None
             self.shown = self.latest
+        self.refresh_bindings()
         self._show()
 
     def action_sort(self, step: int) -> None:
@@ -236,12 +246,11 @@ class PoolScreen(Screen[None], inherit_bindings=False):
 
     def _condition(self, now: float) -> tuple[str, Role]:
         frame = self.latest
-        if frame is not None and frame.ended:
-            text, role = end_text(frame, now)
-            return f"{text} Esc: another pool, q: quit.", role
+        if frame is not None and self._over:
+            return end_text(frame, now)
         if self.failure is not None:
             old = "" if frame is None else f" Values {units.span(now - frame.values_time)} old."
-            return f"CAN'T BE READ: {self.failure}.{old} Esc: another pool.", Role.ALARM
+            return f"CAN'T BE READ: {self.failure}.{old}", Role.ALARM
         late = now - self._arrived_at
         if late > max(LATE_SECONDS, LATE_INTERVALS * self.app.interval):
             return f"NO READING for {units.span(late)}: its segment doesn't answer.", Role.ALARM
@@ -252,7 +261,7 @@ class PoolScreen(Screen[None], inherit_bindings=False):
 
     def _show(self) -> None:
         """Bring the frame and all that is said about it to the screen."""
-        faded = self.failure is not None or (self.latest is not None and self.latest.ended)
+        faded = self.failure is not None or self._over
         header, table = self.query_one(PoolHeader), self.query_one(WorkerTable)
         jobs, events = self.query_one(JobsPanel), self.query_one(EventsPanel)
         header.interval = self.app.interval

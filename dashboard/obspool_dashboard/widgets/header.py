@@ -74,7 +74,7 @@ def title_line(
     """Return the first line: as many facts as fit, and the state at the right."""
     facts = frame.snapshot.facts
     right = [*_state(frame)]
-    if width >= USUAL_WIDTH:
+    if width >= USUAL_WIDTH and not frame.ended:
         right += [Part(f"   every {interval:g} s", Role.MUTED)]
     if read_only:
         right += [Part("   read-only", Role.WARN)]

@@ -130,7 +130,8 @@ def job_line(job: JobSnapshot, rates: JobRates, call: str, glyphs: Glyphs, width
         columns += [(Part(f"{word:>5}", role),), (Part(f"in {took:<7}", Role.MUTED),)]
     failed = job.items_error
     if width >= ROOMY and failed:
-        columns.append((Part(f"{units.count(failed)} errors", Role.BAD),))
+        name = "error" if failed == 1 else "errors"
+        columns.append((Part(f"{units.count(failed)} {name}", Role.BAD),))
     left = (gap(1), Part(call, Role.TEXT if job.ended_time is None else Role.MUTED), gap(2))
     space = gap(2)
     while len(columns) > 1 and width_of(left) + width_of(joined(columns, space)) + 1 > width:

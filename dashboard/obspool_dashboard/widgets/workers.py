@@ -215,4 +215,4 @@ def totals_of(frame: Frame, glyphs: Glyphs) -> Mapping[str, Part]:
         "queue": units.count(sum(row.worker.queue_tasks for row in frame.workers)),
         "errors": units.count(sum(items_failed(worker.items) for worker in workers)),
     }
-    return {key: Part(text, Role.HEADING) for key, text in texts.items()}
+    return {key: Part(text, Role.STRONG) for key, text in texts.items()}

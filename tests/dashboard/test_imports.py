@@ -1,0 +1,39 @@
+"""The dashboard reads snapshots and speaks to the control client; it knows nothing of the pool."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.dashboard.terminal import ROOT
+
+ALLOWED = {
+    "obspool.control",
+    "obspool.errors",
+    "obspool.telemetry",
+    "obspool.telemetry.registry",
+    "obspool.telemetry.snapshot",
+    "obspool.units",
+    "obspool.words",
+}
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "obspool":
+                names |= {f"obspool.{alias.name}" for alias in node.names}
+            else:
+                names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "obspool"}
+
+
+def test_what_the_dashboard_imports_of_obspool() -> None:
+    """Imports run downward only."""
+    files = list((ROOT / "dashboard" / "obspool_dashboard").rglob("*.py"))
+    assert len(files) > 10
+    for path in files:
+        found = _imported(ast.parse(path.read_text(encoding="utf-8")))
+        assert found <= ALLOWED, (path.name, found - ALLOWED)
