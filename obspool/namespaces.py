@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from obspool.serial import PROTOCOL, reducers
+from obspool.worker.process import main_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 
-# What a worker's __main__ had when the worker began, and what came by value since.
-_baseline: dict[str, Any] = {}
+# What a worker's __main__ had before the initializer (or when this was first needed, where there is
+# none), and what came by value since.
+_baseline: dict[str, Any] = main_before or dict(vars(sys.modules["__main__"]))
 
 
 class _Namespace:
@@ -84,10 +86,3 @@ def _set_state(function: Any, state: tuple[Any, Any, dict[str, Any], Callable[..
         if namespace.get(name, _MISSING) is _baseline.get(name, _MISSING):
             namespace[name] = value
             _baseline[name] = value
-
-
-def remember_main() -> None:
-    """In a new worker: note what `__main__` has, before the initializer changes it."""
-    main = sys.modules.get("__main__")
-    if main is not None:
-        _baseline.update(vars(main))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from obspool.words import ExitReason, Outcome, PoolOutcome, PoolState, WorkerState
+from obspool.words import ExitReason, PoolOutcome, PoolState, WorkerState
 from obspool_dashboard.history import (
     NO_JOB_RATES,
     NO_WORKER_RATES,
@@ -107,11 +107,6 @@ class Frame:
     def errors(self) -> int:
         """Items ended badly."""
         return items_failed(self.snapshot.items_completed)
-
-    @property
-    def cancelled(self) -> int:
-        """Items that were cancelled."""
-        return self.snapshot.items_completed.get(Outcome.CANCELLED, 0)
 
     @cached_property
     def workers(self) -> tuple[WorkerRow, ...]:

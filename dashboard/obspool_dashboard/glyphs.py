@@ -33,7 +33,6 @@ class Glyphs:
     empty: str
     rule: str
     dot: str
-    arrow: str
     ellipsis: str
     up: str
     down: str
@@ -85,7 +84,6 @@ UNICODE = Glyphs(
     empty="─",
     rule="─",
     dot="·",
-    arrow="→",
     ellipsis="…",
     up="▲",
     down="▼",
@@ -108,7 +106,6 @@ ASCII = Glyphs(
     empty="-",
     rule="-",
     dot="-",
-    arrow=">",
     ellipsis="~",
     up="^",
     down="v",

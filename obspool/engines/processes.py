@@ -219,7 +219,8 @@ class ProcessEngine:
         finally:
             _fork.keep()
             self._starting.difference_update(pairs)
-            self._waker.wake()
+            if not self._starter.waiting():  # else the next one wakes: each turn of the GIL costs
+                self._waker.wake()
 
     def _sample(self) -> None:
         if self._sampler is None:

@@ -31,6 +31,10 @@ class Starter:
         """Have `make(what)` called."""
         self._requests.put(what)
 
+    def waiting(self) -> bool:
+        """Return whether more was asked for."""
+        return not self._requests.empty()
+
     def close(self) -> None:
         """End the thread once it has done what was asked for."""
         self._requests.put(None)

@@ -35,6 +35,7 @@ class Outbox:
         busy: time of the slices since the last message, ns.
         ended: when the last of them ended, CLOCK_MONOTONIC in ns.
         watched: what is kept back is sent soon, without the main thread's help.
+        overdue: there are results that only the main thread may encode, and should.
     """
 
     def __init__(self, send: Callable[[list[Part], int, int], None], codec: Codec) -> None:
@@ -50,7 +51,7 @@ class Outbox:
         self.busy = 0
         self.ended = 0
         self._wake: threading.Lock | None = None
-        self.watched = False
+        self.watched = self.overdue = False
 
     def add_singles(self, first: int, results: list[Any], failed: list[int]) -> None:
         """Add payloads of consecutive tasks; those at the indices in `failed` are errors."""
@@ -95,9 +96,7 @@ class Outbox:
             self._kept += count
 
     def _add_good(self, first: int, values: list[Any]) -> None:
-        if not self._deferrable.issuperset(map(type, values)):
-            self._add(self._list_parts(first, values), len(values))
-            return
+        """Keep results of a chunk, to be encoded together: at its end at the latest, as the stdlib."""
         with self._lock:
             if first != self._values_until:
                 self._close_values()
@@ -121,11 +120,10 @@ class Outbox:
             return Part(first, 1, Kind.ERROR, [self._codec.dump_error(error)])
 
     def _close_values(self) -> None:
-        """Encode what may wait no longer; the lock is held, but atoms have no user code."""
+        """Encode the results kept; the main thread does, but for what can't change meanwhile."""
         if self._values:
-            payload = self._codec.dump(self._values)
-            self._parts.append(Part(self._values_first, len(self._values), Kind.LIST, [payload]))
-            self._values = []
+            values, self._values = self._values, []
+            self._parts += self._list_parts(self._values_first, values)
 
     def lag(self, busy: int) -> None:
         """See to it that what is finished is sent in time, though the batch goes on.
@@ -133,7 +131,7 @@ class Outbox:
         Args:
             busy: what the last slice took, ns.
         """
-        if busy >= PROMPT_TIME or self._kept >= RESULTS_KEPT:
+        if busy >= PROMPT_TIME or self.overdue or self._kept >= RESULTS_KEPT:
             self.flush()
         elif not self.watched:
             self._watch()
@@ -141,13 +139,14 @@ class Outbox:
     def flush(self) -> None:
         """Send everything."""
         with self._lock:
+            self._close_values()
             self._flush()
 
     def _flush(self) -> None:
-        self._close_values()
+        self.overdue = False
         if self._parts:
             parts, busy = self._parts, self.busy
-            self._parts, self.busy, self._kept = [], 0, 0
+            self._parts, self.busy, self._kept = [], 0, len(self._values)
             self._send(parts, busy, self.ended)
 
     def _watch(self) -> None:
@@ -168,7 +167,12 @@ class Outbox:
             sleep(RESULT_DELAY)
             with self._lock:
                 try:
-                    self._flush()
+                    if self._deferrable.issuperset(map(type, self._values)):
+                        self._close_values()
+                    else:  # the main thread may be about to change them: its affair
+                        self.overdue = True
+                    if self._parts:
+                        self._flush()
                 except OSError:  # the parent is gone, which the main thread finds out by itself
                     return
                 self.watched = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import socket
 import sys
 import threading
-from time import monotonic_ns
+from contextlib import suppress
 
 from obspool import wire
 from obspool.telemetry.bank import Bank, Claims
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obspool.messages import Part
+
+
+_READY = wire.plain_frame(wire.Frame.READY)[0]
+
+# What `__main__` had before the initializer: by this `obspool.namespaces` tells what a worker changed.
+main_before: dict[str, Any] = {}
 
 
 class WorkerSpec:
@@ -96,8 +103,17 @@ def main(spec: WorkerSpec) -> None:
         # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
         signal.signal(signal.SIGINT, _ignore)
+    gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
     channel = socket.socket(fileno=spec.channel)
     codec = PickleCodec()
+    # The parent is gone, or has given this worker up:
+    with suppress(BrokenPipeError, ConnectionResetError, EOFError):
+        if _initialize(spec, channel, codec):
+            _work(spec, channel, codec)
+
+
+def _work(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> None:
+    """Run batches until told to stop."""
     layout, cells = spec.segment.layout, spec.segment.cells
     bank = Bank(cells, layout, spec.slot, spec.generation)
     claims = Claims(cells, layout, spec.slot, spec.generation, spec.lock)
@@ -106,10 +122,7 @@ def main(spec: WorkerSpec) -> None:
         _send(channel, wire.results_frame(parts, busy, ended))
 
     try:
-        if _initialize(spec, channel, codec):
-            _loop(channel, Runner(bank, claims, Outbox(send, codec), codec))
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        pass  # the parent is gone, or has given this worker up
+        _loop(channel, Runner(bank, claims, Outbox(send, codec), codec))
     finally:
         bank.end()
 
@@ -119,17 +132,14 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
     try:
         if spec.pickled is not None:
             spec.initializer, spec.initargs = codec.load(spec.pickled)
-        if "cloudpickle" in sys.modules:  # else nothing comes by value before it is loaded
-            from obspool.namespaces import remember_main  # noqa: PLC0415 - 20 ms
-
-            remember_main()
         if spec.initializer is not None:
+            main_before.update(vars(sys.modules["__main__"]))
             spec.initializer(*spec.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
         _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
         return False
     spec.initializer, spec.initargs, spec.pickled = None, (), None
-    _send(channel, wire.plain_frame(wire.Frame.READY, monotonic_ns()))
+    channel.sendall(_READY)
     return True
 
 

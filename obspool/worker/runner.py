@@ -123,7 +123,9 @@ class Runner:
             self._adapt(busy, count)
             outbox.busy += busy
             outbox.ended = now
-            if (busy >= PROMPT_TIME or not outbox.watched) and (more or position < until):
+            if (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue) and (
+                more or position < until
+            ):
                 outbox.lag(busy)
             if tally.busy >= SLICE_TIME and position < until:
                 self._bank.account(self._claims.lock, tally, now)
@@ -192,7 +194,9 @@ class Runner:
                 position = until
             outbox.busy += busy
             outbox.ended = now
-            if (busy >= PROMPT_TIME or not outbox.watched) and (more or position < until):
+            if (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue) and (
+                more or position < until
+            ):
                 outbox.lag(busy)
             if tally.busy >= SLICE_TIME and position < until:
                 self._bank.account(self._claims.lock, tally, now)
