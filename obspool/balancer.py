@@ -34,7 +34,7 @@ class Balancer:
         self._engine = engine
         self._whole = not balance
         self._wait = AFTER
-        self.idle = 0  # at the last look
+        self._idle = 0  # at the last look
         self.look_at: int | None = None  # when to look again (ns)
 
     def look(
@@ -48,7 +48,7 @@ class Balancer:
             now: CLOCK_MONOTONIC in ns.
             pace: mean time of a task by function, ns.
         """
-        self.idle = idle
+        self._idle = idle
         self.look_at = None
         if not idle:
             self._wait = AFTER
@@ -77,17 +77,18 @@ class Balancer:
         self.look_at = None
         self._wait = AFTER
 
-    def gained(self) -> None:
-        """Something was given back: the next look may be soon again."""
+    def gained(self) -> int:
+        """Look again soon, as something was given back; return how many parts to make of it."""
         self._wait = AFTER
+        return 1 if self._whole else max(1, self._idle)
 
     def _waiting(self, worker: Worker) -> int:
         """Return how many items may be taken: all but the one that surely runs."""
-        if self._whole:
-            return sum(
-                s.count for s in worker.outstanding if not s.job.listed or not s.received
-            ) - (worker.outstanding[0].count if worker.outstanding else 0)
-        return sum(s.count - s.received for s in worker.outstanding) - 1
+        waiting = sum(sent.count - sent.received for sent in worker.outstanding) - 1
+        if self._whole and waiting > 0 and worker.outstanding[0].job.listed:
+            first = worker.outstanding[0]
+            waiting -= first.count - first.received - 1
+        return waiting
 
     @staticmethod
     def _worth(worker: Worker, now: int, pace: Mapping[int, float]) -> float:
@@ -116,4 +117,4 @@ class Balancer:
             if items <= 0:
                 break
         if first < until:
-            self._engine.revoke(worker.id, first, until)
+            self._engine.revoke(worker.id, first, until, exact=self._whole)

@@ -74,6 +74,26 @@ GIVE_UP_AFTER = 4.0
 STATS_PATIENCE = 0.5
 
 
+class Calling:
+    """A call that may still bring a job: the pool doesn't end before it has."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def __enter__(self) -> None:
+        """Hold the pool's end back."""
+        self._core.entering[id(self)] = self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it go on: the job is in its inbox, or there is none."""
+        core = self._core
+        core.entering.pop(id(self), None)
+        if core.closing:
+            core.engine.wake()
+
+
 class Core:
     """A pool's engine room; everything but `post` and what only reads runs in its own thread."""
 
@@ -110,6 +130,7 @@ class Core:
         self._beat_at = 0
         self._recorded_at = 0
         self._unrecorded = True
+        self.entering: dict[int, Calling] = {}  # calls that may still bring a job
         self._synced: list[threading.Event] = []
         self.at_end = ExitStack()  # what else belongs to the pool
         self.metrics_url: str | None = None
@@ -155,12 +176,15 @@ class Core:
         """
         feeder = Feeder(job, items, self.engine)
         self.post(self._submit, job)
-        if here:
-            feeder.run(copy=copy)
-        else:
-            threading.Thread(
-                target=feeder.run, name=f"obspool-feeder-{self.name}", daemon=True
-            ).start()
+        try:
+            if here:
+                feeder.run(copy=copy)
+            else:
+                name = f"obspool-feeder-{self.name}"
+                threading.Thread(target=feeder.run_in_thread, name=name, daemon=True).start()
+        except BaseException as error:  # interrupted, or no thread is to be had
+            self.post(self._ledger.abandon, job, error, Outcome.CANCELLED)
+            raise
 
     def run_one(self, job: Job, item: Any, *, copy: bool) -> None:
         """Have a job of one item run."""
@@ -266,6 +290,7 @@ class Core:
         self._unrecorded = self._unrecorded or bool(events or self._inbox)
         for event in events:
             self._handle(event, now)
+        quiet = not self.entering  # before the inbox is emptied: nothing can come later
         while self._inbox:
             action, arguments = self._inbox.popleft()
             action(*arguments)
@@ -273,7 +298,7 @@ class Core:
             self._scheduler.dispatch(now)
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
-        if self._closing and not self._ledger.jobs and not self.supervisor.ending:
+        if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
             self.supervisor.shut_down()
         if now - self._beat_at >= _HEARTBEAT or self._terminated_at is not None:
             self._beat(now)
@@ -300,7 +325,11 @@ class Core:
 
     def _handle(self, event: Event, now: int) -> None:
         if isinstance(event, Results):
-            self._scheduler.results(event, now)
+            try:
+                self._scheduler.results(event, now)
+            except LookupError as error:  # this worker can't be believed any more
+                _log.error("pool %s: %s; the worker is replaced", self.name, error)
+                self.supervisor.distrust(event.worker)
         elif isinstance(event, Ready):
             self.supervisor.ready(event.worker)
         elif isinstance(event, Exited):
@@ -341,7 +370,7 @@ class Core:
             self._iterators.append(weakref.ref(job.sink))
         if self.supervisor.broken is not None:
             self._fail(self.supervisor.broken, Outcome.CANCELLED)
-        elif self._terminated_at is not None:
+        elif self._terminated_at is not None or self.supervisor.ending:
             self._fail(self._terminated_error(), Outcome.CANCELLED)
 
     def _close(self, by: str) -> None:
@@ -381,6 +410,7 @@ class Core:
         if now - self._beat_at >= _HEARTBEAT:
             self._beat_at = now
             self.segment.hold()
+            self.supervisor.retry()
             self._unrecorded = True
         since = self._terminated_at
         if since is not None and not self._killed and now - since > KILL_AFTER * _SECOND:
@@ -409,6 +439,7 @@ class Core:
         self._recorded_at, self._unrecorded = now, False
         recorder = self._recorder
         recorder.callback_errors = self._callback_errors
+        recorder.telemetry_errors = self.engine.troubles
         self._scheduler.measure()
         if self._iterators:
             there = [ref() for ref in self._iterators]
@@ -427,6 +458,7 @@ class Core:
             outcome = PoolOutcome.BROKEN
         self._recorder.event(EventKind.POOL_ENDED, outcome.value)
         self._recorder.end(outcome)
+        self._fail(self._terminated_error(), Outcome.CANCELLED)
         self.at_end.close()
         self.engine.close()
         self.segment.close(outcome)

@@ -51,8 +51,16 @@ class Feeder:
                 self._feed_items(items, copy=copy)
         except Exception as error:  # noqa: BLE001 - an outcome
             self._fail(error)
-        finally:
-            job.fed = True
+        job.fed = True
+        self._engine.wake()
+
+    def run_in_thread(self) -> None:
+        """Feed the job in a thread of its own, where also a SystemExit is just an outcome."""
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001 - an outcome: there is no caller to raise it in
+            self._fail(error)
+            self._job.fed = True
             self._engine.wake()
 
     def _feed_items(self, items: Iterator[Any], *, copy: bool) -> None:
@@ -113,7 +121,9 @@ class Feeder:
                 self._wait(YIELD_TIME)
             else:
                 self._engine.wake()
-        if job.bytes_fed - job.bytes_taken >= AHEAD_BYTES:
+        if job.bytes_fed - job.bytes_taken >= AHEAD_BYTES or (
+            job.tasks_fed - job.tasks_taken >= AHEAD_TASKS
+        ):
             self._wait()
 
     def _fail(self, error: BaseException) -> None:

@@ -52,10 +52,12 @@ class Job:
         flawed: among the pending ones there may be an Unsendable.
         hungry: the scheduler would like to be woken at the next one.
         cancelled: the feeder is to end.
+        abandoned: nothing more of it is sent, whatever its feeder still appends.
         holders: workers that have the job's function, where it isn't kept.
     """
 
     __slots__ = (
+        "abandoned",
         "bytes_fed",
         "bytes_taken",
         "call",
@@ -104,7 +106,7 @@ class Job:
         self.fed = False
         self.flawed = False
         self.hungry = True  # at first the scheduler does not know of it yet
-        self.cancelled = False
+        self.cancelled = self.abandoned = False
         self.holders: list[Worker] = []
         self.feeder_waits: Lock | None = None
         self.items_fed = self.tasks_fed = self.bytes_fed = 0
@@ -130,6 +132,8 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether every item has its outcome."""
+        if self.abandoned:
+            return self.items_done == self.items_taken
         return self.fed and self.items_done == self.items_fed
 
     def feed_one(self, payload: Any) -> None:

@@ -34,8 +34,8 @@ _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
 
-# So many workers may die with a run of items at the head of what they were sent, before they begin it;
-# then its first item is given up. Arguments that can't be received would kill workers for ever.
+# So many workers may die with a run of items at the head of what they were sent, before they begin
+# it; then its first task is given up. Arguments that can't be received would kill workers for ever.
 ATTEMPTS = 3
 
 
@@ -47,6 +47,7 @@ class Ledger:
         again: runs that were taken back, or had not begun when their worker was lost.
         finished: jobs that ended since this list was last emptied.
         queued: tasks that were fed and counted, and not taken yet.
+        given_up: nothing runs any more, and no answer is waited for.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -55,6 +56,7 @@ class Ledger:
         self.again: deque[Sent] = deque()
         self.finished: list[Job] = []
         self.queued = 0
+        self.given_up = False
 
     def submit(self, job: Job) -> None:
         """Take a job in; its feeder may have begun, and may have ended, already."""
@@ -73,7 +75,8 @@ class Ledger:
         """Take the job out if it has ended."""
         if not job.done or self.jobs.pop(job.id, None) is None:
             return
-        self.count_fed(job)
+        if not job.abandoned:
+            self.count_fed(job)
         self._recorder.job_completed(job, job.failed_outcome)
         number = job.function.number
         for worker in job.holders:
@@ -217,14 +220,16 @@ class Ledger:
             if sent.first >= until:  # sent after the question was asked
                 kept.append(sent)
                 continue
-            tail = self._cut(worker, sent, max(first - sent.first, sent.received))
+            offset = max(first - sent.first, sent.received)
+            tail = self._cut(worker, sent, offset)
             if tail is not None:
                 tails.append(tail)
+                if not sent.job.listed or not offset:  # the part that stays is still its task
+                    worker.tasks_left += tail.tasks
             if sent.received < sent.count:
                 kept.append(sent)
         outstanding.extend(reversed(kept))
         for tail in tails:
-            worker.tasks_left += tail.tasks
             for piece in reversed(self._split(tail, parts)):
                 self._recorder.tasks_stolen += piece.tasks
                 self.again.appendleft(piece)
@@ -247,7 +252,7 @@ class Ledger:
             if not index and begun == sent.received:
                 sent.attempts += 1
                 if sent.attempts >= ATTEMPTS:  # whatever kills workers on its way: not for ever
-                    begun += 1
+                    begun = sent.count if sent.job.listed else begun + 1
             tail = self._cut(worker, sent, begun)
             if tail is not None:
                 again.append(tail)
@@ -263,6 +268,7 @@ class Ledger:
 
     def fail_all(self, workers: Iterable[Worker], error: BaseException, outcome: Outcome) -> None:
         """Give every item that has no outcome yet this error: nothing runs any more."""
+        self.given_up = True
         for worker in workers:
             for sent in worker.outstanding:
                 tail = self._cut(worker, sent, sent.received)
@@ -272,19 +278,27 @@ class Ledger:
         while self.again:
             self._give_up(self.again.popleft(), error, outcome)
         for job in list(self.jobs.values()):
-            job.cancelled = True
-            self.count_fed(job)
-            while job.pending:
-                sent_ = self.take(job, len(job.pending))
-                if sent_ is not None:
-                    self._give_up(sent_, error, outcome)
-            if not job.fed:  # its feeder may be in user code for ever: the job ends now
-                job.failed_outcome = outcome
-                job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
-                job.fed = True
-            job.release_feeder()
-            job.items_done = job.items_fed
-            self.collect(job)
+            self.abandon(job, error, outcome)
+
+    def abandon(self, job: Job, error: BaseException, outcome: Outcome) -> None:
+        """Send nothing more of a job; what was sent still has its outcome.
+
+        Its feeder may be anywhere in user code, and may never come back.
+        """
+        if job.id not in self.jobs:
+            return
+        job.cancelled = True
+        self.count_fed(job)
+        while job.pending:
+            sent = self.take(job, len(job.pending))
+            if sent is not None:
+                self._give_up(sent, error, outcome)
+        if not job.fed:
+            job.failed_outcome = outcome
+            job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
+        job.abandoned = True
+        job.release_feeder()
+        self.collect(job)
 
     def _give_up(self, sent: Sent, error: BaseException, outcome: Outcome) -> None:
         self._settle(sent.job, sent.item, sent.count, error, outcome)
@@ -298,7 +312,9 @@ def _lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> Worke
     first, last = sent.item + sent.received, sent.item + sent.count - 1
     name = sent.job.function.name
     text = f"the worker in slot {worker.id.slot} (pid {worker.pid}) died: {how(event.code)}"
-    if ran < sent.count:
+    if ran < sent.received:
+        text += f", as {ATTEMPTS - 1} others did, on receiving item {first} of {name}"
+    elif ran < sent.count:
         text += f", while it ran item {sent.item + ran} of {name}"
         last -= 1
     else:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from obspool.serial import PROTOCOL, reducers
-from obspool.worker.process import main_before
+from obspool.worker.process import main_before, main_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ _MISSING = object()
 
 # What a worker's __main__ had before the initializer (or when this was first needed, where there is
 # none), and what came by value since.
-_baseline: dict[str, Any] = main_before or dict(vars(sys.modules["__main__"]))
+_baseline: dict[str, Any] = main_before or dict(main_namespace())
 
 
 class _Namespace:
@@ -72,6 +72,8 @@ def dumps_by_value(function: Any) -> Payload:
 
 def _namespace(module: str) -> dict[str, Any]:
     """Return the namespace of a module of this process."""
+    if module == "__main__":
+        return main_namespace()
     try:
         return vars(import_module(module))
     except ImportError:  # a module made at run time: its functions have to do with what they bring

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if sys.platform == "win32":
     raise ImportError("obspool needs a POSIX system; fall back to multiprocessing.pool.Pool")
 
+from obspool import hooks
+from obspool.assembly import assemble
+from obspool.core import Calling
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
 from obspool.functions import Function, name_of
@@ -36,23 +39,6 @@ _log = logging.getLogger("obspool")
 
 # A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
 SMALL_JOB = 64
-
-# A subclass that overrides one of these works with the stdlib's queues and handler threads, which
-# this pool hasn't got: it gets the stdlib's machinery.
-_HOOKS = (
-    "_setup_queues",
-    "_get_tasks",
-    "_handle_results",
-    "_handle_tasks",
-    "_handle_workers",
-    "_help_stuff_finish",
-    "_repopulate_pool",
-    "_repopulate_pool_static",
-    "_maintain_pool",
-    "_terminate_pool",
-    "_guarded_task_generation",
-    "_map_async",
-)
 
 # How long terminate() waits for the end (seconds): the scheduler gives up a little earlier.
 TERMINATE_PATIENCE = 5.0
@@ -82,29 +68,14 @@ class Pool(mp_pool.Pool):
         MetricsServerError: `metrics` names an address that can't be had.
     """
 
-    _stdlib_machinery: ClassVar[bool] = False
     _engine_name: ClassVar[str] = "processes"
     _core: Core | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a subclass that overrides queue-level hooks the stdlib's machinery."""
         super().__init_subclass__(**kwargs)
-        overridden = [name for name in _HOOKS if name in cls.__dict__]
-        if not overridden or cls._stdlib_machinery or cls.__module__ == __name__:
-            return
-        base = mp_pool.ThreadPool if issubclass(cls, mp_pool.ThreadPool) else mp_pool.Pool
-        own = {name for kind in cls.__mro__ if _is_ours(kind) for name in vars(kind)}
-        for name in own - {"__doc__", "__module__", "__dict__", "__weakref__"}:
-            if name not in cls.__dict__ and hasattr(base, name) and name != "__init_subclass__":
-                value = next(vars(k)[name] for k in base.__mro__ if name in vars(k))
-                setattr(cls, name, value)
-        cls._stdlib_machinery = True
-        warnings.warn(
-            f"{cls.__qualname__} overrides {overridden[0]}, which belongs to the stdlib Pool's own "
-            "machinery: it gets that, and no telemetry",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if cls.__module__ != __name__:
+            hooks.adopt(cls)
 
     def __init__(
         self,
@@ -133,8 +104,6 @@ class Pool(mp_pool.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = tuple(initargs)
-        from obspool.assembly import assemble  # noqa: PLC0415 - the stdlib's machinery needs none
-
         make_process = partial(_process, weakref.ref(self), self._ctx)
         self._core = assemble(
             partial(self._make_engine, make_process),
@@ -217,8 +186,7 @@ class Pool(mp_pool.Pool):
     # -- calls
 
     def _check_running(self) -> None:
-        core = self._live()
-        core.check()
+        self._live().check()
         if self._state != RUN:
             raise ValueError("Pool not running")
 
@@ -252,12 +220,13 @@ class Pool(mp_pool.Pool):
         *,
         copy: bool,
     ) -> AsyncResult:
-        self._check_running()
         core = self._live()
-        result = AsyncResult(self, core.engine.decode, callback, error_callback)
-        call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-        self._run(JobKind.APPLY, func, call, 1, result, item, copy=copy)
-        return result
+        with Calling(core):
+            self._check_running()
+            result = AsyncResult(self, core.engine.decode, callback, error_callback)
+            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
+            self._run(JobKind.APPLY, func, call, 1, result, item, copy=copy)
+            return result
 
     def map(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -310,10 +279,11 @@ class Pool(mp_pool.Pool):
         self._check_running()
         items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
         length = len(items)
+        core = self._live()
         if chunksize is None:
             chunksize, extra = divmod(length, self._processes * 4)
             chunksize += bool(extra)
-        result = MapResult(self, self._live().engine.decode, callback, error_callback)
+        result = MapResult(self, core.engine.decode, callback, error_callback)
         if not length or chunksize <= 0:
             # The stdlib's: nothing runs, no callback is called, and the result is there.
             result.receive_nothing(length)
@@ -321,16 +291,11 @@ class Pool(mp_pool.Pool):
             return result
         call = Call.STAR if kind is JobKind.STARMAP else Call.ONE
         tasks = -(-length // chunksize)
-        self._run(
-            kind,
-            func,
-            call,
-            chunksize,
-            result,
-            items,
-            copy=not wait,
-            here=wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB),
-        )
+        copy = not (wait and type(items) in {list, tuple})  # others may reuse a buffer
+        here = wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB)
+        with Calling(core):
+            self._check_running()
+            self._run(kind, func, call, chunksize, result, items, copy=copy, here=here)
         return result
 
     def imap(  # type: ignore[override] # typeshed allows None, which never worked
@@ -360,8 +325,11 @@ class Pool(mp_pool.Pool):
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        result = make(self, self._live().engine.decode)
-        self._run(kind, func, Call.ONE, chunksize, result, iterable, copy=True, here=False)
+        core = self._live()
+        with Calling(core):
+            self._check_running()
+            result = make(self, core.engine.decode)
+            self._run(kind, func, Call.ONE, chunksize, result, iterable, copy=True, here=False)
         return result
 
     def _run(
@@ -455,10 +423,6 @@ class ThreadPool(Pool, mp_pool.ThreadPool):
 
         plan = Plan(segment, self._initializer, self._initargs, make_process, self._ctx)
         return ThreadEngine(plan, name)
-
-
-def _is_ours(kind: type) -> bool:
-    return kind.__module__ == __name__
 
 
 def _process(pool: weakref.ref[Pool], context: Any, **arguments: Any) -> Any:

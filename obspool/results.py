@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing.pool as mp_pool
 from collections import deque
+from contextlib import suppress
 from multiprocessing import TimeoutError as MpTimeoutError
 from threading import Lock, RLock
 from time import monotonic
@@ -37,8 +38,9 @@ class _Waiters:
         lock.acquire()
         self._locks.append(lock)
         # Asked again after the lock is there to be found: so nobody is told too early.
-        if not ready():
-            lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        if not ready() and not lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            with suppress(ValueError):  # told at this very moment
+                self._locks.remove(lock)
         return ready()
 
     def tell(self) -> None:
@@ -125,8 +127,12 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
                 outcome = (False, error)
             if self._decoded is None:  # another thread may have been faster: one object for all
                 self._decoded = outcome
-            self._payload = None
+            self._forget()
         return self._decoded
+
+    def _forget(self) -> None:
+        """Drop what the outcome was made from."""
+        self._payload = None
 
     def _make(self) -> Any:
         return self._decode(self._payload)
@@ -142,7 +148,8 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def has_callback(self) -> bool:
         """Return whether a callback must run before the result is told."""
-        return (self._callback if self._error is None else self._error_callback) is not None
+        # Also the one that isn't called: dropping it may run user code, which is that thread's.
+        return self._callback is not None or self._error_callback is not None
 
     def run_callback(self) -> None:
         """Call the callback, in its own thread; what it raises becomes the error of this result.
@@ -179,7 +186,7 @@ class MapResult(AsyncResult):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
         super().__init__(pool, decode, callback, error_callback)
-        self._parts: deque[tuple[int, int, int, list[Any]]] = deque()
+        self._parts: dict[int, tuple[int, int, list[Any]]] = {}
         self._values: dict[int, tuple[int, list[Any]]] = {}
         self._length = 0
 
@@ -195,7 +202,7 @@ class MapResult(AsyncResult):
                 self._error = (kind, payloads[0])
                 self._parts.clear()
         elif self._error is None and kind != Kind.SKIPPED:
-            self._parts.append((first, count, kind, payloads))
+            self._parts[first] = (count, kind, payloads)
             self._waiters.tell()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -214,31 +221,33 @@ class MapResult(AsyncResult):
         return self._told or bool(self._parts)
 
     def _decode_parts(self) -> None:
+        """Decode what has come; several threads may, and one may be interrupted."""
         decode, values = self._decode, self._values
-        while self._parts:
+        for first in list(self._parts):
+            part = self._parts.get(first)
+            if part is None:  # another thread has decoded it
+                continue
+            count, kind, payloads = part
             try:
-                first, count, kind, payloads = self._parts.popleft()
-            except IndexError:  # another thread decodes too
-                return
-            try:
-                if kind == Kind.LIST:
-                    values[first] = (count, decode(payloads[0]))
-                else:
-                    values[first] = (count, list(map(decode, payloads)))
+                decoded = decode(payloads[0]) if kind == Kind.LIST else list(map(decode, payloads))
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
                 if self._error is None:
                     self._error = (PARENT_ERROR, error)
                 return
+            values.setdefault(first, (count, decoded))
+            self._parts.pop(first, None)  # only now: until then it is still to be done
 
     def _make(self) -> list[Any]:
         self._decode_parts()
         if self._error is not None:
             raise self._error[1]
         values: list[Any] = [None] * self._length
-        for first, (count, part) in self._values.items():
+        for first, (count, part) in list(self._values.items()):
             values[first : first + count] = part
-        self._values.clear()
         return values
+
+    def _forget(self) -> None:
+        self._values = {}
 
 
 class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
@@ -256,7 +265,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
         self._lock = RLock()
         self._parts: dict[int, tuple[int, int, list[Any]]] = {}
         self._next_item = 0
-        self._current: deque[tuple[int, Any]] = deque()
+        self._current: deque[tuple[int, Any, int]] = deque()
         self._received = self._yielded = 0
 
     def __iter__(self) -> Self:
@@ -276,7 +285,13 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
             with self._lock:
                 found = self._take()
             if found is not None:
-                return self._open(*found)
+                try:
+                    return self._open(*found)
+                except Exception:
+                    raise
+                except BaseException:  # interrupted: it hasn't been handed over
+                    self._current.appendleft(found)
+                    raise
             if self._all and not self._inbox:
                 raise StopIteration
             left = None if deadline is None else deadline - monotonic()
@@ -288,8 +303,8 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
     def _something(self) -> bool:
         return self._all or bool(self._inbox)
 
-    def _take(self) -> tuple[int, Any] | None:
-        """Return the next payload and its kind, if it is there."""
+    def _take(self) -> tuple[int, Any, int] | None:
+        """Return the next payload, if it is there: its kind, itself, and how many items it is."""
         current = self._current
         while not current:
             while self._inbox:
@@ -305,29 +320,33 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
             count, kind, payloads = part
             self._next_item += count if self.ordered else 1
             if kind == Kind.LIST:
-                current.append((kind, payloads[0]))
+                current.append((kind, payloads[0], count))
             else:
-                current.extend((kind, payload) for payload in payloads)
-        kind, payload = current.popleft()
-        if kind != _VALUE:
-            self._yielded += 1
-        return kind, payload
+                current.extend((kind, payload, 1) for payload in payloads)
+        return current.popleft()
 
-    def _open(self, kind: int, payload: Any) -> Any:
-        if kind == _VALUE:
-            return payload
+    def _open(self, kind: int, payload: Any, count: int) -> Any:
+        if kind == Kind.LIST:
+            kind, payload = self._open_list(payload, count)
+        elif kind == Kind.ITEMS:
+            kind, payload = _VALUE, self._decode(payload)
+        elif kind == Kind.ERROR:
+            kind, payload = PARENT_ERROR, self._decode(payload)
+        self._yielded += 1
         if kind == PARENT_ERROR:
             raise payload
-        if kind == Kind.ERROR:
-            raise self._decode(payload)
-        value = self._decode(payload)
-        if kind != Kind.LIST:
-            return value
+        return payload
+
+    def _open_list(self, payload: Any, count: int) -> tuple[int, Any]:
+        """Decode a chunk's results; return the first, and keep the others for the next calls."""
+        try:
+            values = [(_VALUE, value, 1) for value in self._decode(payload)]
+        except Exception as error:  # noqa: BLE001 - the outcome of each of them
+            values = [(PARENT_ERROR, error, 1)] * count
         with self._lock:
             # Before whatever another consumer put there meanwhile: only order among threads.
-            self._current.extendleft((_VALUE, item) for item in reversed(value[1:]))
-            self._yielded += len(value) - 1
-        return value[0]
+            self._current.extendleft(reversed(values[1:]))
+        return values[0][0], values[0][1]
 
     def waiting(self) -> int:
         """Return how many items have arrived and were not asked for yet."""

@@ -246,11 +246,11 @@ class Scheduler:
             LookupError: the worker answered for an item that it wasn't asked for.
         """
         worker = self._supervisor.workers.get(event.worker)
-        if worker is None or not worker.outstanding:  # given up already
+        if worker is None or worker.distrusted or self._ledger.given_up:
             return
         worker.progress_at = now
         worker.busy += event.busy
-        function = worker.outstanding[0].job.function
+        function = worker.outstanding[0].job.function  # without any: an answer to no question
         done = self._ledger.accept(worker, event.parts)
         if done:
             pace, worker.busy = worker.busy / done, 0
@@ -271,8 +271,8 @@ class Scheduler:
         """Queue again what a worker gave back."""
         worker = self._supervisor.workers.get(event.worker)
         if worker is not None:
-            self._balancer.gained()
-            self._ledger.take_back(worker, event.first, event.until, max(1, self._balancer.idle))
+            parts = self._balancer.gained()
+            self._ledger.take_back(worker, event.first, event.until, parts)
             self._leave(worker)
 
     def exited(self, event: Exited) -> None:

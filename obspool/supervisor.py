@@ -9,6 +9,7 @@ All of this runs in the scheduler's thread.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections import deque
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from obspool.jobs import Sent
     from obspool.telemetry.recorder import Recorder
 
-# So many workers in a row that could not be started, or did not become ready: the pool is broken.
-# With less a passing trouble would do it; with more an initializer that always fails costs more for
-# nothing.
+_log = logging.getLogger("obspool")
+
+# So many workers in a row that could not be started or did not become ready, with none alive: the
+# pool is broken. With less a passing trouble would do it; with more an initializer that always
+# fails costs more for nothing.
 START_FAILURES = 3
 
 # Seconds until a worker that isn't ready is taken for stuck: it may have inherited a held lock. An
@@ -53,6 +56,7 @@ class Worker:
     __slots__ = (
         "asked_at",
         "busy",
+        "distrusted",
         "forget",
         "handle",
         "id",
@@ -82,6 +86,7 @@ class Worker:
         self.handle: Any = None
         self.pid = 0
         self.busy = 0
+        self.distrusted = False
         self.started_at = time.monotonic_ns()
         self.ready_at = 0
         self.progress_at = 0
@@ -114,6 +119,7 @@ class Supervisor:
         self.slots = [Slot(index) for index in range(slots)]
         self.workers: dict[WorkerId, Worker] = {}
         self._failures = 0
+        self._retry: list[Slot] = []
         self._ahead = 0  # successors that were started before their predecessors ended
         self._most_ahead = max(1, slots // 8)
         self.ending = False
@@ -148,9 +154,8 @@ class Supervisor:
             slot.current, slot.successor = slot.successor, None
             self._ahead -= 1
         current = slot.current
-        # The bank that the next generation would take must be free.
-        if slot.leaving is not None and slot.successor is None and current is not None:
-            return
+        if WorkerId(slot.index, slot.generation - 1) in self.workers:
+            return  # the next generation's bank is its bank; its exit comes back here
         if current is None or (
             current.state is WorkerState.DRAINING
             and slot.successor is None
@@ -187,7 +192,8 @@ class Supervisor:
         self._recorder.event(
             EventKind.TROUBLE, f"could not start: {type(error).__name__}", worker_id
         )
-        if self._failures >= START_FAILURES and self.broken is None:
+        alive = any(worker.ready_at for worker in self.workers.values())
+        if self._failures >= START_FAILURES and not alive and self.broken is None:
             self.broken = PoolBrokenError(
                 f"{self._failures} workers in a row could not be started (the last one for slot "
                 f"{slot}): {error!r}; the pool runs nothing any more"
@@ -204,7 +210,7 @@ class Supervisor:
         slot = self.slots[worker_id.slot]
         self._vacate(slot, worker)
         self._recorder.worker_state(worker_id, WorkerState.GONE)
-        self._fill(slot)
+        self._retry.append(slot)
 
     def exited(self, event: Exited) -> Worker:
         """A process is gone: note why, and see that its slot is filled."""
@@ -218,11 +224,33 @@ class Supervisor:
             self.start_failed(worker.id, _StartupDeathError(how(event.code)))
         worker.state = WorkerState.GONE
         self._recorder.worker_exited(worker.id, reason)
-        text = reason.value if reason is not ExitReason.LOST else f"lost: {how(event.code)}"
+        text = reason.value
+        if reason is ExitReason.LOST:
+            text = f"lost: {how(event.code)}"
+            _log.error(
+                "the worker in slot %d (pid %d) died: %s",
+                worker.id.slot,
+                worker.pid,
+                how(event.code),
+            )
         self._recorder.event(EventKind.WORKER_EXITED, text, worker.id, worker.pid)
         self._vacate(slot, worker)
-        self._fill(slot)
+        if worker.ready_at:
+            self._fill(slot)
+        else:
+            self._retry.append(slot)
         return worker
+
+    def distrust(self, worker_id: WorkerId) -> None:
+        """End a worker that broke the protocol: whatever else it says is not believed."""
+        self.workers[worker_id].distrusted = True
+        self._engine.kill(worker_id, hard=True)
+
+    def retry(self) -> None:
+        """Start again what could not be started: not at once, as the trouble may pass."""
+        slots, self._retry = self._retry, []
+        for slot in slots:
+            self._fill(slot)
 
     def _vacate(self, slot: Slot, worker: Worker) -> None:
         if slot.leaving is worker:
@@ -275,11 +303,7 @@ class Supervisor:
     def overdue(self, now: int) -> list[Worker]:
         """Return the workers that have not become ready in time."""
         limit = now - round(READY_TIMEOUT * 1_000_000_000)
-        return [
-            w
-            for w in self.workers.values()
-            if w.state is WorkerState.STARTING and w.started_at < limit
-        ]
+        return [w for w in self.workers.values() if not w.ready_at and w.started_at < limit]
 
     def _set_state(self, worker: Worker, state: WorkerState) -> None:
         worker.state = state

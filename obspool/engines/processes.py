@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ _log = logging.getLogger("obspool")
 
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
+
+# How often (and seconds between) an exit code is asked for that must be there in a moment.
+_REAP_ATTEMPTS = 100
+_REAP_PAUSE = 0.002
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +89,7 @@ class ProcessEngine:
         # Both ends of what a worker is being started with: other pools' workers must not keep them.
         self._starting: set[socket.socket] = set()
         self._sampler: Sampler | None = None
+        self._looked_at = time.monotonic()
         _fork.register(self)
         self._starter = Starter(f"obspool-starter-{name}", self._make, self._sample)
 
@@ -101,9 +107,9 @@ class ProcessEngine:
         """Queue the word to stop behind the worker's batches."""
         self._write(self._workers[worker], wire.plain_frame(wire.Frame.STOP))
 
-    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
+    def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
         """Take items back in shared memory: the answer is known at once."""
-        start = self._workers[worker].claims.revoke(first, until)
+        start = self._workers[worker].claims.revoke(first, until, exact=exact)
         if start is not None and start < until:
             self._ready_events.append(Revoked(worker, start, until))
 
@@ -144,7 +150,9 @@ class ProcessEngine:
                     self._read(worker, events)
             else:
                 ended.append(worker[0])
-        if not selected:
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_EVERY:
+            self._looked_at = now
             ended += [w for w in self._workers.values() if _exit_code(w.process) is not None]
         while self._made:
             self._take(self._made.popleft(), events)
@@ -162,6 +170,11 @@ class ProcessEngine:
         _fork.unregister(self)
 
     # -- encoding
+
+    @property
+    def troubles(self) -> int:
+        """How often looking at workers failed."""
+        return self._starter.troubles
 
     def encode_function(self, function: Callable[..., Any]) -> Function:
         """Pickle the function, by reference where that is right."""
@@ -277,9 +290,8 @@ class ProcessEngine:
             return
         while worker.open and self._read(worker, events):
             pass
-        worker.process.join(timeout=1.0)  # the sentinel was seen: this reaps, and doesn't wait
+        code = _reap(worker.process)
         begun = worker.claims.begun()
-        code = _exit_code(worker.process)
         self._forget(worker)
         events.append(Exited(worker.id, code, begun))
 
@@ -307,6 +319,26 @@ class ProcessEngine:
         self._workers.clear()
         self._selector.close()
         self._waker.close()
+
+
+def _reap(process: Any) -> int | None:
+    """Return how a process ended that is as good as gone.
+
+    Another thread may be reaping it, and then has its exit code in a moment. A task may have closed
+    all descriptors, the sentinel among them: nothing can be said to such a worker any more.
+    """
+    for attempt in range(_REAP_ATTEMPTS):
+        code = _exit_code(process)
+        if code is not None:
+            break
+        if attempt == _REAP_ATTEMPTS // 2:
+            with suppress(OSError):
+                process.kill()
+        time.sleep(_REAP_PAUSE)
+    else:
+        return None
+    process.join(timeout=0)
+    return code
 
 
 def _exit_code(process: Any) -> int | None:

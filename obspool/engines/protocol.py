@@ -127,8 +127,10 @@ class Engine(Protocol):
         name: of the engine, as metrics show it.
         killable: whether a worker can be ended while it runs an item.
         start_method: of multiprocessing; empty where there is none.
+        troubles: how often looking at workers failed; it keeps none of them from working.
     """
 
+    troubles: int
     name: str
     killable: bool
     start_method: str
@@ -139,8 +141,11 @@ class Engine(Protocol):
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Send a batch to a worker that is ready; never waits."""
 
-    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
-        """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe."""
+    def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
+        """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe.
+
+        `exact`: for all of them or none.
+        """
 
     def stop(self, worker: WorkerId) -> None:
         """Have a worker end when it has run what it was sent; Exited follows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import logging
 import os
 import queue
 import threading
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger("obspool")
 
 # Forking with threads running is what a pool with threads of its own does (the stdlib's too); what
 # it may lead to, a worker that never becomes ready, is dealt with where workers are watched.
@@ -22,9 +26,13 @@ class Starter:
 
     def __init__(self, name: str, make: Callable[[Any], None], tick: Callable[[], None]) -> None:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.troubles = 0
         self._make = make
         self._tick = tick
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._run,), name=name, daemon=True
+        )
+        # In the creator's context, which forked workers inherit as the stdlib's first ones do.
         self._thread.start()
 
     def request(self, what: Any) -> None:
@@ -44,7 +52,11 @@ class Starter:
             try:
                 what = self._requests.get(timeout=1.0)
             except queue.Empty:
-                self._tick()
+                try:
+                    self._tick()
+                except Exception:  # noqa: BLE001 - out of descriptors, say: workers matter more
+                    self.troubles += 1
+                    _log.debug("looking at workers failed", exc_info=True)
                 continue
             if what is None:
                 return
@@ -61,16 +73,14 @@ def start_process(process: Any) -> None:
         Exception: whatever the start raised.
     """
     _allow_fork_with_threads()
-    config: dict[str, Any] = mp_process.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
-    if not config.get("daemon"):
+    if type(process).start is not mp_process.BaseProcess.start:
         process.start()
         return
-    # What BaseProcess.start does, but for its assertion: changing the config, even for a moment,
-    # would change it for the program's other threads too.
+    # What BaseProcess.start does, but for its assertion, and for a clean-up that reaps any child
+    # that has just ended: its exit code would be lost to the thread that asks for it.
     if process._popen is not None or process._parent_pid != os.getpid():  # noqa: SLF001
         process.start()  # which says what is wrong
         return
-    mp_process._cleanup()  # type: ignore[attr-defined] # noqa: SLF001
     process._popen = process._Popen(process)  # noqa: SLF001
     process._sentinel = process._popen.sentinel  # noqa: SLF001
     del process._target, process._args, process._kwargs  # noqa: SLF001

@@ -82,6 +82,7 @@ class ThreadEngine:
 
     name = "threads"
     killable = False
+    troubles = 0
     start_method = ""
 
     def __init__(self, plan: Plan, name: str) -> None:
@@ -112,9 +113,10 @@ class ThreadEngine:
             del self._workers[worker]
             self._events.put(StartFailed(worker, error))
             return
-        self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
 
     def _run(self, worker: WorkerId, made: _Worker) -> None:
+        thread = threading.current_thread()
+        self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
         plan, codec = self._plan, _Identity()
         layout, cells = plan.segment.layout, plan.segment.cells
         bank = Bank(cells, layout, *worker, cpu_clock=time.thread_time_ns)
@@ -154,9 +156,9 @@ class ThreadEngine:
         if worker in self._workers:
             self._workers[worker].batches.put(None)
 
-    def revoke(self, worker: WorkerId, first: int, until: int) -> None:
+    def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
         """Take items back in memory: the answer is known at once."""
-        start = self._workers[worker].claims.revoke(first, until)
+        start = self._workers[worker].claims.revoke(first, until, exact=exact)
         if start is not None and start < until:
             self._events.put(Revoked(worker, start, until))
 
@@ -164,7 +166,7 @@ class ThreadEngine:
         """Take back what hasn't begun and stop afterwards: a thread can't be ended from outside."""
         made = self._workers.get(worker)
         if made is not None and not hard:
-            made.claims.revoke(0, 1 << 62)
+            made.claims.revoke_all()
             made.batches.put(None)
 
     def poll(self, timeout: float | None) -> list[Event]:

@@ -24,7 +24,7 @@ class Waker:
 
     def wake(self) -> None:
         """Make it readable; costs nothing while it is."""
-        if self._woken or self._write < 0:
+        if self._woken:
             return
         # Before the write: set after it, it could undo a `clear` that came between. Should the
         # write be interrupted, the reader's next `clear`, after its timeout, mends it.
@@ -39,8 +39,10 @@ class Waker:
         self._woken = False
 
     def close(self) -> None:
-        """Close the descriptors."""
-        ends = {self._read, self._write} - {-1}
-        self._read = self._write = -1
-        for end in ends:
+        """Take no more wakes."""
+        self._woken = True
+
+    def __del__(self) -> None:
+        """Close the descriptors: only now can no thread be about to write to them."""
+        for end in {self._read, self._write}:
             os.close(end)

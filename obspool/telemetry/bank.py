@@ -109,12 +109,22 @@ class Claims:
         self._release()
         return first, wanted
 
-    def revoke(self, first: int, until: int) -> int | None:
+    def revoke_all(self) -> None:
+        """Take back everything that isn't claimed, also what is yet to be sent."""
+        with self.lock:
+            self.cells[self.revoked_from] = self.cells[self.claim]
+            self.cells[self.revoked_until] = 1 << 62
+
+    def revoke(self, first: int, until: int, *, exact: bool = False) -> int | None:
         """Take back the items in [first, until) that aren't claimed, for the parent; never waits.
 
+        Args:
+            first: where to begin; earlier, if an older revocation lies before it.
+            until: the number after the last one.
+            exact: all of them or none.
+
         Returns:
-            The first item taken back (`until` when there was none), or None when the lock is held,
-            or an older revocation lies ahead of the worker and can't be joined with this one.
+            The first item taken back (`until` when there was none), or None when the lock is held.
         """
         if not self.lock.acquire(False):
             return None
@@ -122,11 +132,11 @@ class Claims:
             cells = self.cells
             claimed = cells[self.claim]
             start, end = cells[self.revoked_from], cells[self.revoked_until]
+            if exact and claimed > first:
+                return until
             first = max(first, claimed)
-            if end > claimed and first >= start:  # the older one isn't passed yet: extend it
-                if first > end:
-                    return None
-                first = end
+            if end > claimed and first >= start:
+                first = end  # the older one isn't passed yet: extend it, by more than was asked for
             elif first < until:
                 cells[self.revoked_from] = first
             if first >= until:

@@ -39,7 +39,7 @@ class PickleCodec:
             MaybeEncodingError: it can't be pickled, as in the stdlib.
         """
         try:
-            return serial.dumps(value, copy=False)
+            return serial.dumps(value)  # a copy: later items may change it
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the stdlib does
             from multiprocessing.pool import (  # type: ignore[attr-defined] # noqa: PLC0415 - 5 ms
                 MaybeEncodingError,

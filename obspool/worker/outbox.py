@@ -96,7 +96,7 @@ class Outbox:
             self._kept += count
 
     def _add_good(self, first: int, values: list[Any]) -> None:
-        """Keep results of a chunk, to be encoded together: at its end at the latest, as the stdlib."""
+        """Keep results of a chunk, encoded together by its end, which is when the stdlib does."""
         with self._lock:
             if first != self._values_until:
                 self._close_values()

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from types import FunctionType
 
 from obspool import wire
 from obspool.telemetry.bank import Bank, Claims
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 _READY = wire.plain_frame(wire.Frame.READY)[0]
 
-# What `__main__` had before the initializer: by this `obspool.namespaces` tells what a worker changed.
+# What `__main__` had before the initializer: by this `obspool.namespaces` tells what a worker
+# changed.
 main_before: dict[str, Any] = {}
 
 
@@ -99,6 +101,7 @@ class WorkerSpec:
 def main(spec: WorkerSpec) -> None:
     """Run a worker process until it is told to stop; the target of the pool's processes."""
     _die_with_parent(spec.lifeline)
+    threading.current_thread().name = "MainThread"  # under fork it was the parent's starter
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
@@ -110,6 +113,19 @@ def main(spec: WorkerSpec) -> None:
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
         if _initialize(spec, channel, codec):
             _work(spec, channel, codec)
+
+
+def main_namespace() -> dict[str, Any]:
+    """Return what functions of `__main__` have as their globals here.
+
+    Under spawn that isn't the module's own dict: multiprocessing runs the script apart, and copies
+    the outcome.
+    """
+    namespace = vars(sys.modules["__main__"])
+    for value in list(namespace.values()):
+        if type(value) is FunctionType and value.__module__ == "__mp_main__":
+            return value.__globals__
+    return namespace
 
 
 def _work(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> None:
@@ -133,7 +149,7 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
         if spec.pickled is not None:
             spec.initializer, spec.initargs = codec.load(spec.pickled)
         if spec.initializer is not None:
-            main_before.update(vars(sys.modules["__main__"]))
+            main_before.update(main_namespace())
             spec.initializer(*spec.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
         _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
