@@ -121,7 +121,6 @@ class Core:
         )
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.callbacks = Callbacks(f"obspool-callbacks-{name}", self._count_callback_error)
-        self._callback_errors = 0
         self.closing = self.terminating = False  # for callers: what was asked for
         self._closing = False
         self._terminated_at: int | None = None
@@ -263,7 +262,8 @@ class Core:
         self.callbacks.join()
 
     def _count_callback_error(self) -> None:
-        self._callback_errors += 1  # the callbacks' thread is the only one that adds
+        # At once, from the callbacks' thread: the last callback may outlast the scheduler's.
+        self._recorder.count_callback_error()
 
     # -- the scheduler's thread
 
@@ -438,7 +438,6 @@ class Core:
         """Bring the segment up to date."""
         self._recorded_at, self._unrecorded = now, False
         recorder = self._recorder
-        recorder.callback_errors = self._callback_errors
         recorder.telemetry_errors = self.engine.troubles
         self._scheduler.measure()
         if self._iterators:
@@ -456,9 +455,10 @@ class Core:
         """Let go of everything."""
         if self.supervisor.broken:
             outcome = PoolOutcome.BROKEN
-        self._recorder.event(EventKind.POOL_ENDED, outcome.value)
-        self._recorder.end(outcome)
         self._fail(self._terminated_error(), Outcome.CANCELLED)
+        self._recorder.event(EventKind.POOL_ENDED, outcome.value)
+        self._record(time.monotonic_ns())
+        self._recorder.end(outcome)
         self.at_end.close()
         self.engine.close()
         self.segment.close(outcome)

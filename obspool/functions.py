@@ -14,12 +14,12 @@ sees the globals that the initializer set: see `obspool.namespaces`.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from obspool.serial import dumps
@@ -54,12 +54,11 @@ class Function:
 
 def name_of(function: object) -> str:
     """Return the name by which people know a callable; runs no code of its own."""
-    inner = function
-    while type(inner).__name__ in {"partial", "method"}:  # never isinstance: __class__ may be code
-        inner = getattr(inner, "func", None) or getattr(inner, "__func__", inner)
-    named = isinstance(inner, FunctionType | BuiltinFunctionType) or type(inner) is type
-    name = inner.__qualname__ if named else type(inner).__qualname__  # type: ignore[attr-defined]
-    return str(name)[:NAME_LENGTH]
+    inner: Any = function
+    while type(inner) in {functools.partial, MethodType}:  # never isinstance: __class__ may be code
+        inner = inner.func if type(inner) is functools.partial else inner.__func__
+    named = type(inner) in {FunctionType, BuiltinFunctionType, type}
+    return str(inner.__qualname__ if named else type(inner).__qualname__)[:NAME_LENGTH]
 
 
 class Functions:
@@ -84,8 +83,7 @@ class Functions:
             Exception: what pickle raised, when cloudpickle couldn't pickle it either.
         """
         if not self._by_reference(function):
-            value = function if type(function) in {FunctionType, type} else None
-            payload = _by_value(function) if value is not None else dumps(function)
+            payload = _by_value(function) if self._needs_value(function) else dumps(function)
             return Function(next(self._numbers), payload, kept=False, name=name_of(function))
         known = self._kept.get(function)
         if known is None:
@@ -96,6 +94,19 @@ class Functions:
             )
             self._kept[function] = known
         return known
+
+    def _needs_value(self, function: Any) -> bool:
+        """Tell whether a callable is, or is made with, what a worker's `__main__` may not have."""
+        kind = type(function)
+        if kind is functools.partial:
+            return self._needs_value(function.func)
+        if kind is MethodType:
+            return self._needs_value(type(function.__self__)) or self._needs_value(
+                function.__func__
+            )
+        if kind not in {FunctionType, type}:
+            return kind.__module__ == "__main__" and not self._by_reference(kind)
+        return not self._by_reference(function)
 
     def _by_reference(self, function: Any) -> bool:
         kind = type(function)
@@ -119,7 +130,10 @@ class Functions:
         if self._forks:
             script = getattr(module, "__file__", None) is not None
             return script and self._main_before.get(root) is getattr(module, root)
-        return root in _names_on_import(getattr(module, "__file__", None))
+        lines = _lines_on_import(getattr(module, "__file__", None))
+        if kind is FunctionType and root == qualname:
+            return bool(function.__code__.co_firstlineno == lines.get(root))
+        return root in lines
 
 
 def _by_value(function: Any) -> Payload:
@@ -128,19 +142,20 @@ def _by_value(function: Any) -> Payload:
     return dumps_by_value(function)
 
 
-@cache
-def _names_on_import(path: str | None) -> frozenset[str]:
-    """Return what a script defines at top level when it isn't run as `__main__`."""
+@functools.cache
+def _lines_on_import(path: str | None) -> dict[str, int]:
+    """Return what a script defines at top level when it is imported, and in which lines."""
     if path is None:
-        return frozenset()
+        return {}
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return frozenset()
-    names: set[str] = set()
-    for node in tree.body:
+        return {}
+    lines: dict[str, int] = {}
+    for node in tree.body:  # of two definitions of a name the last one counts
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            names.add(node.name)
+            lines[node.name] = min([node.lineno, *(d.lineno for d in node.decorator_list)])
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-    return frozenset(names)
+            for alias in node.names:
+                lines[(alias.asname or alias.name).partition(".")[0]] = node.lineno
+    return lines

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from obspool.serial import PROTOCOL, reducers
+from obspool.serial import PROTOCOL, with_reducers
 from obspool.worker.process import main_before, main_namespace
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 def dumps_by_value(function: Any) -> Payload:
     """Pickle a function or class with cloudpickle, bound to its module's namespace."""
     stream = io.BytesIO()
-    pickler = _Pickler(stream, PROTOCOL)
-    pickler.dispatch_table = {**cloudpickle.Pickler.dispatch_table, **reducers()}
-    pickler.dump(function)
+    with_reducers(_Pickler)(stream, PROTOCOL).dump(function)
     return stream.getvalue()
 
 

@@ -243,7 +243,7 @@ class Pool(mp_pool.Pool):
         """As `map`, but each element is unpacked as arguments: `func(*element)`."""
         return self._map(func, iterable, JobKind.STARMAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
 
-    def map_async(  # type: ignore[override] # typeshed: its own MapResult[T]
+    def map_async(
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],

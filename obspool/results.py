@@ -175,7 +175,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._waiters.tell()
 
 
-class MapResult(AsyncResult):
+class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
     """The result of `map_async` and `starmap_async`: a list in the order of the iterable."""
 
     def __init__(
@@ -374,7 +374,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
 _VALUE = -1  # an item of a chunk's results that is decoded already
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator, mp_pool.IMapUnorderedIterator):  # type: ignore[type-arg]
     """The iterator of `imap_unordered`: in the order of arrival."""
 
     ordered = False

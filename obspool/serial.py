@@ -75,7 +75,7 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         try:
             from cloudpickle import Pickler as CloudPickler  # noqa: PLC0415 - 20 ms, seldom needed
 
-            return _pickle(CloudPickler, value, copy=copy)
+            return _pickle(with_reducers(CloudPickler), value, copy=copy)
         except Exception:  # noqa: BLE001 - the first error is the one that tells
             raise error from None
 
@@ -109,14 +109,20 @@ def _pickle(make: Callable[..., Any], value: Any, *, copy: bool) -> Payload:
 
     stream = io.BytesIO()
     pickler = make(stream, PROTOCOL, buffer_callback=keep_in_band)
-    table = reducers()
     if make is Pickler:
-        pickler.dispatch_table = table
-    else:  # cloudpickle has a table of its own, for what only it can pickle
-        pickler.dispatch_table = {**type(pickler).dispatch_table, **table}
+        pickler.dispatch_table = reducers()
     pickler.dump(value)
     data = stream.getvalue()
     return Packed(data, buffers) if buffers else data
+
+
+def with_reducers(base: Any) -> Any:
+    """Return cloudpickle's pickler, or one derived from it, with today's reducers as well.
+
+    Its table is an attribute of the class, which is looked at when a pickler is made.
+    """
+    table = {**base.dispatch_table, **reducers()}
+    return type(base.__name__, (base,), {"dispatch_table": table})
 
 
 _cached: Reducers = {}

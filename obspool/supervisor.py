@@ -280,7 +280,7 @@ class Supervisor:
 
     def stop(self, worker: Worker, reason: ExitReason) -> None:
         """End an idle worker politely."""
-        worker.reason = reason
+        worker.reason = worker.reason or reason
         if worker.state is not WorkerState.DRAINING:
             self._set_state(worker, WorkerState.DRAINING)
             self._engine.stop(worker.id)
@@ -296,7 +296,7 @@ class Supervisor:
         """End all workers now."""
         self.ending = True
         for worker in list(self.workers.values()):
-            worker.reason = reason
+            worker.reason = worker.reason or reason
             if worker.handle is not None:
                 self._engine.kill(worker.id, hard=hard)
 

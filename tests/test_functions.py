@@ -99,7 +99,7 @@ def test_globals_that_the_initializer_set_are_seen_by_all_functions(
 
 def test_a_lambda_as_initializer(mp_context: BaseContext) -> None:
     """Also the initializer may be what pickle refuses."""
-    with Pool(1, lambda value: _set(value), ("by lambda",), context=mp_context) as pool:
+    with Pool(1, lambda value: _set(f"by {value}"), ("lambda",), context=mp_context) as pool:
         assert pool.map(_get, [1]) == ["by lambda"]
 
 
@@ -216,9 +216,7 @@ def test_a_function_redefined_in_a_script_is_the_new_one(
     assert scripts.script(tmp_path, start_method, source) == "['new']\n"
 
 
-def test_a_lambda_sees_a_global_as_it_is_when_it_is_sent(
-    start_method: str, tmp_path: Path
-) -> None:
+def test_a_lambda_sees_a_global_as_it_is_when_it_is_sent(start_method: str, tmp_path: Path) -> None:
     """A global of the script that changed since the pool was made has its new value."""
     source = """
         factor = 1

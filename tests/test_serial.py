@@ -21,10 +21,12 @@ _VALUES = st.recursive(
     | st.text()
     | st.binary()
     | st.complex_numbers(allow_nan=False),
-    lambda inner: st.lists(inner)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-    | st.frozensets(st.integers()),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.frozensets(st.integers())
+    ),
 )
 
 
@@ -61,7 +63,7 @@ def test_whatever_pickle_carries_comes_back_equal(value: Any) -> None:
 def test_a_reducer_registered_after_the_first_use_is_used(
     register: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library registers its reducers when it is imported, which may be after the pool was made."""
+    """A library registers its reducers when it is imported, maybe after the pool was made."""
     monkeypatch.setattr(copyreg, "dispatch_table", dict(copyreg.dispatch_table))
     monkeypatch.setattr(
         ForkingPickler, "_extra_reducers", dict(vars(ForkingPickler)["_extra_reducers"])
@@ -110,7 +112,7 @@ def test_cloudpickle_uses_registered_reducers_too(monkeypatch: pytest.MonkeyPatc
 
 def test_what_nothing_can_pickle_raises_pickles_own_error() -> None:
     """The error names what pickle said, not what the second attempt said."""
-    with pytest.raises(TypeError, match="cannot pickle '_thread.lock' object") as caught:
+    with pytest.raises(TypeError, match=r"^cannot pickle '_thread.lock' object$") as caught:
         dumps(threading.Lock())
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

@@ -125,7 +125,7 @@ _CUTS = st.lists(st.sampled_from([5, 19, 20, 21, 300, 4096, 65535, 65536, 90_000
 def test_batches_arrive_as_they_were_sent_however_the_stream_is_cut(
     batches: list[Batch], cuts: list[int]
 ) -> None:
-    """Every number and payload of every batch comes through, in order, whatever one read returns."""
+    """Every number and payload of every batch comes through, whatever one read returns."""
     received = _carry([wire.batch_frame(batch) for batch in batches], cuts)
     assert [frame.kind for frame in received] == [wire.Frame.BATCH] * len(batches)
     for sent, frame in zip(batches, received, strict=True):
@@ -149,13 +149,13 @@ def test_results_arrive_as_they_were_sent_however_the_stream_is_cut(
 
 
 def test_a_stream_that_ends_within_a_frame_is_an_end_not_a_frame() -> None:
-    """A worker that dies while it sends leaves half a frame, which is never taken for a whole one."""
+    """A worker that dies while it sends leaves half a frame, never taken for a whole one."""
     data = b"".join(wire.results_frame([Part(0, 1, Kind.ITEMS, [_bytes(200_000)])], 1, 2))
     reader = wire.FrameReader()
     with _channel() as (ours, theirs):
         ours.sendall(data[:100_000])
         ours.close()
-        with pytest.raises(EOFError):
+        with pytest.raises(EOFError):  # noqa: PT012 - after as many reads as it takes
             while True:
                 assert reader.receive(theirs) == []
 
@@ -181,10 +181,8 @@ def test_a_sender_on_a_full_socket_keeps_the_rest_and_goes_on_later() -> None:
 
 @pytest.mark.parametrize("count", [1, 600, 5000])
 def test_many_small_frames_in_a_row(count: int) -> None:
-    """Thousands of small frames written at once come out one by one, and their bytes stay theirs."""
-    frames = [
-        wire.results_frame([Part(n, 1, Kind.ITEMS, [b"%d" % n])], n, n) for n in range(count)
-    ]
+    """Thousands of small frames written at once come out one by one; their bytes stay theirs."""
+    frames = [wire.results_frame([Part(n, 1, Kind.ITEMS, [b"%d" % n])], n, n) for n in range(count)]
     received = _carry(frames, [1 << 16])
     # Looked at only now: later frames were read into the same memory meanwhile.
     assert [bytes(f.results()[0][0].payloads[0]) for f in received] == [

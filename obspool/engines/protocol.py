@@ -127,13 +127,15 @@ class Engine(Protocol):
         name: of the engine, as metrics show it.
         killable: whether a worker can be ended while it runs an item.
         start_method: of multiprocessing; empty where there is none.
-        troubles: how often looking at workers failed; it keeps none of them from working.
     """
 
-    troubles: int
     name: str
     killable: bool
     start_method: str
+
+    @property
+    def troubles(self) -> int:
+        """How often looking at workers from outside failed; that keeps none from working."""
 
     def start(self, worker: WorkerId) -> None:
         """Begin to make a worker: Started, or StartFailed, follows; then Ready."""

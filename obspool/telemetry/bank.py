@@ -109,6 +109,14 @@ class Claims:
         self._release()
         return first, wanted
 
+    def first(self) -> int:
+        """Return the sequence number of the running slice's first item."""
+        return int(self.cells[self.mark] >> MARK_BITS)
+
+    def shorten(self, until: int) -> None:
+        """Claim nothing from `until` on; the lock is held, by the worker."""
+        self.cells[self.claim] = until
+
     def revoke_all(self) -> None:
         """Take back everything that isn't claimed, also what is yet to be sent."""
         with self.lock:

@@ -1,7 +1,7 @@
 """What the parent writes into the segment: its own counts, workers as it knows them, jobs, events.
 
-Used by the scheduler's thread only. Counts are plain integers here and are stored all at once when
-the thread goes to wait, so a busy pool pays for them once a round.
+Used by the scheduler's thread only, but for `count_callback_error`. Counts are plain integers here
+and are stored all at once when the thread goes to wait, so a busy pool pays for them once a round.
 """
 
 from __future__ import annotations
@@ -127,6 +127,11 @@ class Recorder:
         self.outcome = 1 + _POOL_OUTCOMES.index(outcome)
         self.ended_wall = time.time_ns()
         self.flush(time.monotonic_ns())
+
+    def count_callback_error(self) -> None:
+        """Count one, for a thread of its own, also after the end."""
+        self.callback_errors += 1
+        self._segment.cells[self._pool + POOL["callback_errors"]] = self.callback_errors
 
     def observe(self, histogram: str, duration: int, count: int = 1) -> None:
         """Add observations of a duration in ns to a histogram of the pool block."""

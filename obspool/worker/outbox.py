@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # more often for less; with a larger one `imap` lags.
 PROMPT_TIME = 1_000_000
 RESULT_DELAY = 0.005
+LONGEST_DELAY = 0.05  # while nothing comes
 
 # Results kept back at most; more would only cost memory.
 RESULTS_KEPT = 1 << 16
@@ -28,13 +29,21 @@ RESULTS_KEPT = 1 << 16
 _NONE: dict[int, Any] = {}
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Outbox:
     """Collects parts of results and sends them; used by a worker's main thread.
 
     Attributes:
         busy: time of the slices since the last message, ns.
         ended: when the last of them ended, CLOCK_MONOTONIC in ns.
+        active: a batch runs.
         watched: what is kept back is sent soon, without the main thread's help.
+        alone: each result of a chunk that isn't plain is pickled by itself, so that one which can't
+            be loaded again fails alone.
+        stalled: called when the watch is over: by then a slice should have ended.
         overdue: there are results that only the main thread may encode, and should.
     """
 
@@ -48,23 +57,44 @@ class Outbox:
         self._values: list[Any] = []  # results of a chunk that may be pickled later
         self._values_first = self._values_until = 0
         self._kept = 0
+        self._open: tuple[int, list[Any], list[int]] | None = None
+        self._taken = 0
+        self._failed = 0
+        self.alone = False
         self.busy = 0
         self.ended = 0
+        self.stalled: Callable[[], None] = _nothing
         self._wake: threading.Lock | None = None
-        self.watched = self.overdue = False
+        self.active = self.watched = self.overdue = False
 
-    def add_singles(self, first: int, results: list[Any], failed: list[int]) -> None:
-        """Add payloads of consecutive tasks; those at the indices in `failed` are errors."""
-        parts = []
-        begin = 0
-        for index in (*failed, len(results)):
+    def open_singles(self, first: int, results: list[Any], failed: list[int]) -> None:
+        """Show a slice of tasks that begins: results that will be payloads, indices of errors.
+
+        Both grow while the slice runs; what is there can be sent before it ends.
+        """
+        self._open = first, results, failed
+        self._taken = 0
+
+    def close_singles(self) -> None:
+        """Add what is left of the slice that was opened."""
+        with self._lock:
+            self._take_singles()
+            self._open = None
+
+    def _take_singles(self) -> None:
+        if self._open is None:
+            return
+        first, results, failed = self._open
+        begin, end = self._taken, len(results)
+        self._taken = end
+        self._kept += end - begin
+        for index in (*(i for i in failed if begin <= i < end), end):
             if index > begin:
-                items = results[begin:index] if failed else results
-                parts.append(Part(first + begin, index - begin, Kind.ITEMS, items))
-            if index < len(results):
-                parts.append(Part(first + index, 1, Kind.ERROR, [results[index]]))
+                items = Part(first + begin, index - begin, Kind.ITEMS, results[begin:index])
+                self._parts.append(items)
+            if index < end:
+                self._parts.append(Part(first + index, 1, Kind.ERROR, [results[index]]))
             begin = index + 1
-        self._add(parts, len(results))
 
     def add_values(self, first: int, values: list[Any], failed: dict[int, Any] = _NONE) -> None:
         """Add results of consecutive items of a chunk; `failed` has errors' payloads by index."""
@@ -79,11 +109,16 @@ class Outbox:
                 self._add([Part(first + index, 1, Kind.ERROR, [failed[index]])], 1)
             begin = index + 1
 
-    def end_chunk(self) -> None:
-        """Join no results of later chunks to those of this one: a part is of one chunk."""
+    def encode(self) -> int:
+        """Encode what was kept of a chunk; return how many more results could not be.
+
+        Called at a chunk's end as well: a part is of one chunk.
+        """
         if self._values:
             with self._lock:
                 self._close_values()
+        failed, self._failed = self._failed, 0
+        return failed
 
     def add_skipped(self, first: int, count: int) -> None:
         """Add items that do not run, after an error in their chunk."""
@@ -108,6 +143,8 @@ class Outbox:
 
     def _list_parts(self, first: int, values: list[Any]) -> list[Part]:
         """Encode results of a chunk as one list; each alone, when one of them can't be pickled."""
+        if self.alone and not self._deferrable.issuperset(map(type, values)):
+            return [self._single(first + index, value) for index, value in enumerate(values)]
         try:
             return [Part(first, len(values), Kind.LIST, [self._codec.dump(values)])]
         except Exception:  # noqa: BLE001 - found again below, by its item
@@ -117,6 +154,7 @@ class Outbox:
         try:
             return Part(first, 1, Kind.ITEMS, [self._codec.dump(value)])
         except Exception as error:  # noqa: BLE001 - the item's error
+            self._failed += 1
             return Part(first, 1, Kind.ERROR, [self._codec.dump_error(error)])
 
     def _close_values(self) -> None:
@@ -134,7 +172,7 @@ class Outbox:
         if busy >= PROMPT_TIME or self.overdue or self._kept >= RESULTS_KEPT:
             self.flush()
         elif not self.watched:
-            self._watch()
+            self.watch()
 
     def flush(self) -> None:
         """Send everything."""
@@ -149,8 +187,8 @@ class Outbox:
             self._parts, self.busy, self._kept = [], 0, len(self._values)
             self._send(parts, busy, self.ended)
 
-    def _watch(self) -> None:
-        """Have what is kept back sent by a thread, should the next item take long."""
+    def watch(self) -> None:
+        """Have what is, or will be, kept back sent by a thread, should an item take long."""
         self.watched = True
         if self._wake is None:
             self._wake = threading.Lock()
@@ -164,16 +202,26 @@ class Outbox:
             return
         wake.acquire()
         while True:
-            sleep(RESULT_DELAY)
-            with self._lock:
+            delay = RESULT_DELAY
+            while self.watched:
+                sleep(delay)
+                self.stalled()
                 try:
-                    if self._deferrable.issuperset(map(type, self._values)):
-                        self._close_values()
-                    else:  # the main thread may be about to change them: its affair
-                        self.overdue = True
-                    if self._parts:
-                        self._flush()
+                    delay = RESULT_DELAY if self._send_kept() else min(2 * delay, LONGEST_DELAY)
                 except OSError:  # the parent is gone, which the main thread finds out by itself
                     return
-                self.watched = False
             wake.acquire()
+
+    def _send_kept(self) -> bool:
+        """Send what the main thread has kept back; return whether there was anything."""
+        with self._lock:
+            self._take_singles()
+            if self._deferrable.issuperset(map(type, self._values)):
+                self._close_values()
+            else:  # the main thread may be about to change them: its affair
+                self.overdue = True
+            sent = bool(self._parts)
+            self._flush()
+            if not self.active:
+                self.watched = False
+            return sent

@@ -39,6 +39,22 @@ class Runner:
         self._tally = Tally()
         self._width = 1
         self._last = 0  # the function that `_width` is for
+        self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
+        outbox.stalled = self._shorten
+
+    def _shorten(self) -> None:
+        """Give up the claim on what a slice that takes long has not begun; in the outbox's thread.
+
+        The main thread iterates over the list that is cut here: it ends sooner, and claims the rest
+        again, unless that was taken back meanwhile. The item after the last mark stays: the main
+        thread may be just about to mark it.
+        """
+        with self._claims.lock:
+            first, items = self._slice
+            keep = self._claims.begun() + 1 - first
+            if self._claims.first() == first and 0 < keep < len(items):
+                del items[keep:]
+                self._claims.shorten(first + keep)
 
     def run(self, batch: Batch) -> None:
         """Run a batch, and send all its results."""
@@ -46,6 +62,7 @@ class Runner:
             self._functions.pop(number, None)
         for function in batch.functions:
             self._functions[function.number] = (None, function)
+        self._outbox.active = True
         final = len(batch.pieces) - 1
         for index, piece in enumerate(batch.pieces):
             if piece.function != self._last:
@@ -53,6 +70,7 @@ class Runner:
                 self._width = 1
             run = self._run_chunk if piece.chunk else self._run_singles
             run(piece, index < final)
+        self._outbox.active = False
         self._outbox.flush()
         self._bank.account(self._claims.lock, self._tally, monotonic_ns())
         self._bank.idle()
@@ -92,11 +110,19 @@ class Runner:
         self._bank.begin(label, now)
         return now
 
-    def _adapt(self, busy: int, count: int) -> None:
-        """Choose the length of the next slice by the time that this one took."""
+    def _end_slice(self, busy: int, now: int, count: int, errors: int, more: bool) -> None:
+        """Count a slice, choose the length of the next, and see to it that results don't wait."""
+        tally, outbox = self._tally, self._outbox
+        tally.busy += busy
+        tally.items += count
+        tally.errors += errors
         if busy > SLICE_TIME or self._width < SLICE_ITEMS:
             width = SLICE_TIME * count // (busy + 1)
             self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
+        outbox.busy += busy
+        outbox.ended = now
+        if more and (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue):
+            outbox.lag(busy)
 
     def _run_singles(self, piece: Piece, more: bool) -> None:
         """Run tasks of one item each: several share a claim, a clock reading and an account."""
@@ -109,34 +135,31 @@ class Runner:
             position, count = self._claims.take(position, min(self._width, until - position))
             if not count:
                 continue
+            if count > 1 and not outbox.watched:
+                outbox.watch()
             offset = position - first
-            errors = self._singles(function, position, payloads[offset : offset + count])
+            count, errors = self._singles(function, position, payloads[offset : offset + count])
             now = monotonic_ns()
             busy, before = now - before, now
             position += count
             tally.tasks += count
             tally.task_run += busy
             tally.failed += errors
-            tally.busy += busy
-            tally.items += count
-            tally.errors += errors
-            self._adapt(busy, count)
-            outbox.busy += busy
-            outbox.ended = now
-            if (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue) and (
-                more or position < until
-            ):
-                outbox.lag(busy)
+            self._end_slice(busy, now, count, errors, more or position < until)
             if tally.busy >= SLICE_TIME and position < until:
                 self._bank.account(self._claims.lock, tally, now)
                 tally.wait = max(0, now - piece.submitted)
                 self._bank.begin(tally.label, now)
 
-    def _singles(self, function: Callable[[Any], Any], first: int, payloads: list[Any]) -> int:
-        """Run one slice of tasks of one item; return how many failed."""
+    def _singles(
+        self, function: Callable[[Any], Any], first: int, payloads: list[Any]
+    ) -> tuple[int, int]:
+        """Run one slice of tasks of one item; return how many ran, and how many of these failed."""
         mark, load, dump = self._bank.mark, self._codec.load, self._codec.dump
         results: list[Any] = []
         failed: list[int] = []
+        self._outbox.open_singles(first, results, failed)
+        self._slice = first, payloads
         begun = enumerate(payloads, 1)
         while True:
             try:
@@ -144,32 +167,37 @@ class Runner:
                     results.append(dump(function(load(payload))))
                 break
             except SystemExit:  # ends this worker: what is finished goes first
-                self._outbox.add_singles(first, results, failed)
+                self._outbox.close_singles()
                 self._outbox.flush()
                 raise
             except BaseException as error:  # noqa: BLE001 - the item's error
-                failed.append(len(results))
-                results.append(self._codec.dump_error(error))
-        self._outbox.add_singles(first, results, failed)
-        return len(failed)
+                payload = self._codec.dump_error(error)
+                failed.append(len(results))  # before the result: the outbox's thread counts results
+                results.append(payload)
+        self._outbox.close_singles()
+        return len(results), len(failed)
 
     def _run_chunk(self, piece: Piece, more: bool) -> None:
         """Run a chunk, or a part of one: it is one task here."""
         function = self._bind(piece)
         tally, outbox, mark, take = self._tally, self._outbox, self._bank.mark, self._claims.take
         before = started = self._begin(piece)
+        outbox.alone = not piece.stop_on_error
         position, until = piece.first, piece.first + piece.count
         items: list[Any] | None = None
         failed = False
-        ran = False
         while position < until:
             position, count = take(position, min(self._width, until - position))
             if not count:
                 continue
             if items is None:
                 function, items = self._load_chunk(function, piece)
+            if count > 1 and not outbox.watched:
+                outbox.watch()
             offset = position - piece.first
-            begun = enumerate(items[offset : offset + count], 1)
+            slice_items = items[offset : offset + count]
+            self._slice = position, slice_items
+            begun = enumerate(slice_items, 1)
             values: list[Any] = []
             append = values.append
             errors = 0
@@ -183,26 +211,19 @@ class Runner:
             now = monotonic_ns()
             busy, before = now - before, now
             position += len(values)
-            tally.busy += busy
-            tally.items += len(values)
-            tally.errors += errors
-            self._adapt(busy, count)
-            ran = True
             failed = failed or errors > 0
             if errors and piece.stop_on_error:
                 self._skip(position, until)
                 position = until
-            outbox.busy += busy
-            outbox.ended = now
-            if (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue) and (
-                more or position < until
-            ):
-                outbox.lag(busy)
+            self._end_slice(busy, now, len(values), errors, more or position < until)
             if tally.busy >= SLICE_TIME and position < until:
+                tally.errors += outbox.encode()
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)
-        if ran:
-            outbox.end_chunk()
+        if items is not None:  # else all of it was taken back
+            unsendable = outbox.encode()
+            tally.errors += unsendable
+            failed = failed or unsendable > 0
             tally.tasks += 1
             tally.failed += failed
             tally.task_run += before - started

@@ -21,7 +21,9 @@ _HEAD = "import multiprocessing, sys\nfrom obspool import Pool\n"
 _CONTEXT = "context = multiprocessing.get_context({method!r})\n"
 
 
-def _run(arguments: list[str], text: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    arguments: list[str], text: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,

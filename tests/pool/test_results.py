@@ -58,7 +58,7 @@ class _Generator:
     def __init__(self, generator: Any) -> None:
         self._generator = generator
 
-    def next(self, timeout: float) -> Any:
+    def next(self, _: float) -> Any:
         return next(self._generator)
 
 
@@ -245,7 +245,7 @@ def test_errors_carry_the_workers_traceback(mp_context: BaseContext) -> None:
 
 
 def test_large_arguments_and_results_at_the_same_time(mp_context: BaseContext) -> None:
-    """A worker that sends a large result while the parent sends it a large argument: no deadlock."""
+    """A worker that sends much while the parent sends it much: no deadlock."""
     arrays = [np.full(1 << 20, n, "f8") for n in range(6)]
     with Pool(2, context=mp_context) as pool:
         for n, array in enumerate(pool.imap(work.identity, arrays)):
@@ -323,7 +323,7 @@ def test_timeouts_and_questions_of_a_result(method: str, tmp_path: Any) -> None:
 
 
 def test_next_with_a_timeout(tmp_path: Any) -> None:
-    """next raises TimeoutError while nothing is there, and may be called again."""
+    """`next` raises TimeoutError while nothing is there, and may be called again."""
     go = tmp_path / "go"
     with Pool(1) as pool:
         iterator = pool.imap(work.until_there, [str(go)])

@@ -9,10 +9,10 @@ from obspool.messages import Batch, Call, FunctionMessage, Kind, Part, Piece
 from obspool.serial import dumps, loads
 from obspool.telemetry.bank import Bank, Claims
 from obspool.telemetry.layout import WORD, WORKER, Layout
+from obspool.words import Outcome
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
 from obspool.worker.runner import Runner
-from obspool.words import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +56,7 @@ class Stage:
 
     def _send(self, parts: list[Part], busy: int, ended: int) -> None:
         assert busy >= 0
+        assert ended >= 0
         self.messages.append(parts)
         for part in parts:
             for index, outcome in enumerate(_outcomes(part)):

@@ -7,8 +7,8 @@ import pytest
 
 from obspool.messages import Batch, Call, FunctionMessage, Kind
 from obspool.serial import dumps
-from obspool.worker.runner import SLICE_ITEMS
 from obspool.words import Outcome
+from obspool.worker.runner import SLICE_ITEMS
 from tests.helpers import poll
 from tests.worker.stage import SKIPPED, Failed, Stage
 
@@ -108,9 +108,7 @@ def test_an_error_does_not_stop_the_next_chunk(stage: Stage) -> None:
 def test_an_item_that_raises_stop_iteration_has_an_error(stage: Stage, chunk: bool) -> None:
     """StopIteration from an item is its error, and ends neither the slice nor the results."""
     items = [1, 2, 3, 2, 4]
-    stage.run(
-        _stop_iteration, stage.chunk(items, stop=False) if chunk else stage.singles(items)
-    )
+    stage.run(_stop_iteration, stage.chunk(items, stop=False) if chunk else stage.singles(items))
     wrong = Failed(StopIteration(2))
     assert stage.results == [1, wrong, 3, wrong, 4]
 
@@ -119,9 +117,7 @@ def test_an_item_that_raises_stop_iteration_has_an_error(stage: Stage, chunk: bo
 def test_an_interrupt_in_an_item_is_its_error(stage: Stage, chunk: bool) -> None:
     """Whatever an item raises, but SystemExit, is that item's outcome."""
     items = [1, 2, 3]
-    stage.run(
-        _interrupt_at_two, stage.chunk(items, stop=False) if chunk else stage.singles(items)
-    )
+    stage.run(_interrupt_at_two, stage.chunk(items, stop=False) if chunk else stage.singles(items))
     assert stage.results == [1, Failed(KeyboardInterrupt()), 3]
 
 
@@ -213,7 +209,7 @@ class Counter:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, item: int) -> int:
+    def __call__(self, _: int) -> int:
         self.calls += 1
         return self.calls
 
@@ -282,9 +278,7 @@ def _wait_until_first_is_sent(item: int) -> int:
 @pytest.mark.parametrize("chunk", [True, False])
 def test_no_result_waits_for_an_item_that_takes_long(stage: Stage, chunk: bool) -> None:
     """What is finished is sent while the next item runs, which may wait for just that."""
-    stage.run(
-        _wait_until_first_is_sent, stage.chunk([0, 1]) if chunk else stage.singles([0, 1])
-    )
+    stage.run(_wait_until_first_is_sent, stage.chunk([0, 1]) if chunk else stage.singles([0, 1]))
     assert stage.results == [0, 1]
 
 
