@@ -108,8 +108,9 @@ class _Decoding:
             workers=workers,
             tasks=Tasks(
                 queued=pool["tasks_queued"],
+                # It may be older than the rows, but it is what the law is over.
                 dispatched=max(0, pool["tasks_outstanding"] - slots.running),
-                running=slots.running,
+                running=min(slots.running, pool["tasks_outstanding"]),
                 result=pool["tasks_result"],
             ),
             queue_oldest_time=self._monotonic(pool["queue_oldest"]),

@@ -132,6 +132,7 @@ def labels(text: str) -> tuple[tuple[str, str], ...]:
 
 
 @cache
+@cache
 def boot_id() -> str:
     """Return the kernel's boot id, empty where there is none."""
     try:

@@ -61,8 +61,8 @@ def sweep(directory: Path, now: float | None = None) -> int:
     """Remove from a directory what is no longer to be kept; return how many files went.
 
     These are our own segments that ended longer ago than `keep_seconds()`, the oldest ones beyond
-    100 files or 64 MiB, and unfinished files of writers that died. Files that can't be removed
-    stay, without an error.
+    100 files (then 80 are left) or 64 MiB, and unfinished files of writers that died. Files that
+    can't be removed stay, without an error.
 
     Args:
         directory: may be missing.
@@ -77,6 +77,8 @@ def sweep(directory: Path, now: float | None = None) -> int:
         if moment - file.modified > _TEMPORARY_AGE and not file.is_held()
     ]
     count, size = 0, 0
+    # Some more than must go: else every pool from then on would have to look at all of them.
+    most = MAX_ENDED - MAX_ENDED // 5
     crowded = len(segments) > MAX_ENDED or sum(file.size for file in segments) > MAX_ENDED_BYTES
     for file in sorted(segments, key=lambda file: -file.modified):
         old = moment - file.modified > keep
@@ -84,7 +86,7 @@ def sweep(directory: Path, now: float | None = None) -> int:
             continue
         count += 1
         size += file.size
-        too_many = count > MAX_ENDED or size > MAX_ENDED_BYTES
+        too_many = count > most or size > MAX_ENDED_BYTES
         if too_many or (old and moment - _last_sign(file) > keep):
             gone.append(file)
     return sum(_remove(file.path) for file in gone)
