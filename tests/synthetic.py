@@ -162,7 +162,7 @@ def make_events(*, now: float = NOW) -> tuple[Event, ...]:
             slot=1,
             pid=41877,
             generation=1,
-            text="lost: SIGKILL, probably out of memory, item 88,121 of resize_image",
+            text="lost: killed by SIGKILL",
         ),
     )
 
