@@ -42,18 +42,23 @@ class Runner:
         self._width = 1
         self._last = 0  # the function that `_width` is for
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
+        self._begun_before = -1
         outbox.stalled = self._shorten
 
     def _shorten(self) -> None:
         """Give up the claim on what a slice that takes long has not begun; in the outbox's thread.
 
         The main thread iterates over the list that is cut here: it ends sooner, and claims the rest
-        again, unless that was taken back meanwhile. The item after the last mark stays: the main
-        thread may be just about to mark it.
+        again, unless that was taken back meanwhile. An item is fetched and marked without a turn of
+        the GIL in between (enumerate and the list allocate nothing, and the mark is stored by C
+        code), so nothing behind the mark is on its way. The next item is given up only when the
+        mark has not moved for a while all the same: until then the slice is just a long one.
         """
         with self._claims.lock:
             first, items = self._slice
-            keep = self._claims.begun() + 1 - first
+            begun = self._claims.begun()
+            stuck, self._begun_before = begun == self._begun_before, begun
+            keep = begun - first + (not stuck)
             if self._claims.first() == first and 0 < keep < len(items):
                 del items[keep:]
                 self._claims.shorten(first + keep)

@@ -240,6 +240,8 @@ def test_metrics_say_what_stats_say(make: type[Pool]) -> None:
         pool.map(work.double, range(20), 5)
         work.drain(pool.imap(work.double, [1, -1]))
         poll(lambda: sum(w.items[Outcome.OK] for w in pool.stats().workers) == 21)
+        # A scrape reads the segment as it is, up to 10 ms old; after `stats` it is up to date.
+        poll(lambda: sum(pool.stats().items_completed.values()) == 22)
         series = samples.get(pool.metrics_url, "/metrics").series
         stats = pool.stats()
 
