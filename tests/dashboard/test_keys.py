@@ -18,7 +18,7 @@ async def test_the_screen_shows_the_pool_and_a_row_for_each_worker() -> None:
         await stage.step()
         for text in (
             "nightly", "pid 41822", "fork", "running 00:41", "8 workers", "items/s", "queued",
-            "Workers", "SLOT", "resize_image", "all", "imap_unordered", "eta", "lost: killed by SIGKILL",
+            "Workers", "SLOT", "resize_image", "all", "imap_unordered", "eta", "lost: killed by",
         ):  # fmt: skip
             assert text in stage.text, text
         assert stage.slots == list(range(8))
