@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 from obspool.exporters.server import expose
 from tests.exporters.samples import connect, get, is_free, key, pools_at, port_of
+from tests.helpers import poll
 from tests.synthetic import make_snapshot
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def test_without_the_hooks_all_ends_all_the_same(
     port = port_of(exposure.url)
     with connect(exposure.url) as client:
         get(exposure.url)
+        # The listener and both ends of `client`: the server may be about to close another's.
+        poll(lambda: len(sockets_at(port).split(",")) == 3)
         monkeypatch.setattr("obspool._fork._owners", [])
         with forked(lambda: sockets_at(port)) as held:
             assert len(held.split(",")) == 3
