@@ -182,7 +182,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Look once for orphans: processes of this run that are no descendants of it any more.
+    """Look for orphans that stay: processes of this run that are no descendants of it any more.
+
+    Multiprocessing's own helpers of an xdist worker that has just ended are about to end too.
 
     A forked process shows the environment its parent was started with. So without xdist, whose
     workers are started with the mark, only orphans that were executed are found.
@@ -190,12 +192,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return
     mark = os.environ[RUN_VARIABLE]
-    related = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
-    orphans = [
-        process
-        for process in psutil.process_iter()
-        if process.pid not in related and _environment(process).get(RUN_VARIABLE) == mark
-    ]
+
+    def find() -> list[psutil.Process]:
+        related = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid not in related and _environment(process).get(RUN_VARIABLE) == mark
+        ]
+
+    orphans = _until_empty(find)
     if not orphans:
         return
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
