@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing.pool as mp_pool
 import os
 import sys
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Engine
     from obspool.telemetry.snapshot import Snapshot
 
-_log = logging.getLogger("obspool")
 
 # A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
 SMALL_JOB = 64

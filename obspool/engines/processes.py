@@ -10,7 +10,6 @@ scheduler thread                    starter thread                     worker pr
 
 from __future__ import annotations
 
-import logging
 import selectors
 import socket
 import time
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from obspool.engines.sampler import Sampler
     from obspool.messages import Batch
 
-_log = logging.getLogger("obspool")
 
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
