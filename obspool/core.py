@@ -11,6 +11,7 @@ and ends. Whoever calls only appends to the inbox and wakes: that may be a signa
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
@@ -126,7 +127,7 @@ class Core:
         self._terminated_at: int | None = None
         self._killed = False
         self._abandoned = False
-        self._beat_at = 0
+        self._beat_at = time.monotonic_ns()
         self._recorded_at = 0
         self._unrecorded = True
         self.entering: dict[int, Calling] = {}  # calls that may still bring a job
@@ -134,30 +135,46 @@ class Core:
         self.at_end = ExitStack()  # what else belongs to the pool
         self.metrics_url: str | None = None
         self._iterators: list[weakref.ref[IMapIterator]] = []
-        self.opened = threading.Event()
+        self._to_open = processes  # workers that are still to be made before the pool is open
         self.ended = threading.Event()
         self.error: BaseException | None = None
+        # In the creator's context, which forked workers inherit as the stdlib's first ones do.
         self._thread = threading.Thread(
-            target=self._run, name=f"obspool-scheduler-{name}", daemon=True
+            target=contextvars.copy_context().run,
+            args=(self._run,),
+            name=f"obspool-scheduler-{name}",
+            daemon=True,
         )
         _fork.register(self)
 
     def open(self) -> None:
         """Start everything; return when the workers exist.
 
+        Until then the caller does the scheduler's work: so the first workers are forked by its
+        thread, as the stdlib's are, and before the pool has threads of its own.
+
         Raises:
             Exception: what kept the first workers from being started at all.
         """
-        self._thread.start()
-        self.opened.wait()
+        try:
+            self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
+            self.supervisor.open()
+            while self._to_open and not self.supervisor.ending:
+                self._round()
+            if self.error is None:
+                self._thread.start()
+        except BaseException as error:  # noqa: BLE001 - raised below, when all is put away
+            self.error = error
         if self.error is not None:
-            self.ended.wait()
+            self._terminate("the pool itself")
+            self._run()
             raise self.error
 
     # -- from any thread
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
         """Have the scheduler's thread call `action`."""
+        _fork.settle()
         self._inbox.append((action, arguments))
         if self.ended.is_set():  # nobody reads it any more
             self._refuse_all()
@@ -208,6 +225,7 @@ class Core:
             ForkedPoolError: this is a forked child of the pool's process.
             PoolBrokenError: it can't run anything any more.
         """
+        _fork.settle()
         if self.pid != os.getpid():
             raise ForkedPoolError(
                 f"this pool belongs to process {self.pid}; a forked child (this is {os.getpid()}) "
@@ -258,6 +276,7 @@ class Core:
 
     def join(self) -> None:
         """Wait for the end of the workers and of the callbacks."""
+        _fork.settle()
         self.ended.wait()
         self.callbacks.join()
 
@@ -269,8 +288,6 @@ class Core:
 
     def _run(self) -> None:
         try:
-            self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
-            self.supervisor.open()
             while not self._round():
                 pass
             self._end(PoolOutcome.ABANDONED if self._abandoned else PoolOutcome.FINISHED)
@@ -338,17 +355,16 @@ class Core:
             self._scheduler.revoked(event)
         elif isinstance(event, Started):
             self.supervisor.started(event)
-            self._see_opened()
+            self._to_open = max(0, self._to_open - 1)
         elif isinstance(event, InitializerFailed):
             self.supervisor.initializer_failed(event.worker)
             self.callbacks.call(lambda: self._decode_failure(event))  # unpickling is user code
         elif isinstance(event, StartFailed):
             self.supervisor.start_failed(event.worker, event.error)
             self.supervisor.gone(event.worker)
-            if not self.opened.is_set():
+            if self._to_open:
                 self.error = event.error
                 self._terminate("the pool itself")
-            self._see_opened()
 
     def _decode_failure(self, event: InitializerFailed) -> None:
         """Tell the supervisor why an initializer failed, from the callbacks' thread."""
@@ -357,12 +373,6 @@ class Core:
         except Exception as failure:  # noqa: BLE001 - the next best reason
             error = failure
         self.post(self.supervisor.start_failed, event.worker, error)
-
-    def _see_opened(self) -> None:
-        if not self.opened.is_set() and (
-            self.error is not None or len(self.supervisor.handles()) == len(self.supervisor.slots)
-        ):
-            self.opened.set()
 
     def _submit(self, job: Job) -> None:
         self._scheduler.submit(job)
@@ -466,7 +476,6 @@ class Core:
         self.ended.set()
         self._refuse_all()
         self.callbacks.close()
-        self.opened.set()
 
     def _refuse_all(self) -> None:
         """Give every job that came too late its error; callers and `_end` may do so at once."""
@@ -486,4 +495,3 @@ class Core:
         # New ones: another thread may have held the old ones' locks when the process forked.
         self.ended = threading.Event()
         self.ended.set()
-        self.opened = self.ended

@@ -102,7 +102,9 @@ class Pool(mp_pool.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = tuple(initargs)
-        make_process = partial(_process, weakref.ref(self), self._ctx)
+        make_process = self._ctx.Process
+        if type(self).Process is not mp_pool.Pool.Process:
+            make_process = partial(_process, weakref.ref(self), self._ctx)
         self._core = assemble(
             partial(self._make_engine, make_process),
             engine_name=self._engine_name,

@@ -13,6 +13,7 @@ Buffers out of band are sent from where they are and received into place.
 from __future__ import annotations
 
 import marshal
+import mmap
 import struct
 from collections import deque
 from itertools import accumulate, pairwise
@@ -176,12 +177,19 @@ class Received:
         return parts, busy, ended
 
 
+def scratch() -> memoryview:
+    """Return memory to read into, of which only what is used costs anything."""
+    return memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class FrameReader:
     """Takes a stream of bytes apart into frames; for blocking and for non-blocking sockets."""
 
-    def __init__(self) -> None:
-        self._memory = memoryview(bytearray(READ_BYTES))
+    def __init__(self, memory: memoryview) -> None:
+        """Take the `scratch` memory, which any number of readers in one thread may share."""
+        self._memory = memory
         self._start = self._end = 0
+        self._left = b""  # the beginning of a frame
         # A large frame on its way: its body, then its buffers, each filled in its turn.
         self._body: memoryview | None = None
         self._head = (0, 0, 0, 0)
@@ -200,8 +208,12 @@ class FrameReader:
             self._count(sock.recv_into(self._targets[0]))
             self._fill(0, frames)
             return frames
-        self._end += self._count_read(sock.recv_into(self._memory[self._end :]))
+        memory, left = self._memory, len(self._left)
+        count = self._count_read(sock.recv_into(memory[left:]))
+        memory[:left] = self._left
+        self._start, self._end = 0, left + count
         self._parse(frames)
+        self._left = bytes(memory[self._start : self._end])
         return frames
 
     def _count(self, count: int) -> None:
@@ -231,10 +243,6 @@ class FrameReader:
             end = body + table + size
             frames.append(_open(head, memory[body:end], [], shared=True))
             self._start = end
-        left = self._end - self._start
-        if self._start:
-            memory[:left] = bytes(memory[self._start : self._end])
-            self._start, self._end = 0, left
 
     def _large(self, head: tuple[int, int, int, int], body: int, frames: list[Received]) -> None:
         """Give a frame memory of its own, and what has come of it already."""

@@ -25,6 +25,7 @@ _DASHBOARD = Path(obspool_dashboard.__file__).parent
 WORKER_MODULES = {
     "obspool",
     "obspool._version",
+    "obspool.claim_lock",
     "obspool.messages",
     "obspool.serial",
     "obspool.telemetry",

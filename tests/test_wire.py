@@ -100,7 +100,7 @@ def _carry(frames: list[list[Any]], cuts: list[int]) -> list[wire.Received]:
     """Send the frames cut into pieces of these lengths, the rest in large ones; receive them."""
     stream = b"".join(bytes(part) for frame in frames for part in frame)
     received: list[wire.Received] = []
-    reader = wire.FrameReader()
+    reader = wire.FrameReader(wire.scratch())
     with _channel() as (ours, theirs):
         theirs.setblocking(False)
         position = step = 0
@@ -151,7 +151,7 @@ def test_results_arrive_as_they_were_sent_however_the_stream_is_cut(
 def test_a_stream_that_ends_within_a_frame_is_an_end_not_a_frame() -> None:
     """A worker that dies while it sends leaves half a frame, never taken for a whole one."""
     data = b"".join(wire.results_frame([Part(0, 1, Kind.ITEMS, [_bytes(200_000)])], 1, 2))
-    reader = wire.FrameReader()
+    reader = wire.FrameReader(wire.scratch())
     with _channel() as (ours, theirs):
         ours.sendall(data[:100_000])
         ours.close()
@@ -164,7 +164,7 @@ def test_a_sender_on_a_full_socket_keeps_the_rest_and_goes_on_later() -> None:
     """A non-blocking sender takes what the socket takes, and loses and repeats nothing."""
     payloads = [_bytes(300_000), _bytes(10), _bytes(700_000)]
     parts = [Part(0, 3, Kind.ITEMS, list(payloads))]
-    sender, reader = wire.Sender(), wire.FrameReader()
+    sender, reader = wire.Sender(), wire.FrameReader(wire.scratch())
     received: list[wire.Received] = []
     with _channel() as (ours, theirs):
         ours.setblocking(False)
@@ -200,7 +200,7 @@ def test_more_buffers_than_one_system_call_takes() -> None:
         sender.add(frame)
         writer = threading.Thread(target=sender.send, args=(ours,))
         writer.start()
-        reader = wire.FrameReader()
+        reader = wire.FrameReader(wire.scratch())
         received: list[wire.Received] = []
         while not received:
             received = reader.receive(theirs)

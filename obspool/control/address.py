@@ -29,8 +29,7 @@ _YOUNG = 5.0  # seconds; between bind() and listen() a socket refuses connection
 def listen() -> tuple[socket.socket, Path]:
     """Return a listening socket that only this user can connect to, and its path.
 
-    It is beside the segments, in the first of their directories that can hold it. Stale sockets
-    there, of processes that were killed, are removed first.
+    It is beside the segments, in the first of their directories that can hold it.
 
     Raises:
         OSError: there is no such directory; the message says what is wrong with each.
@@ -39,7 +38,6 @@ def listen() -> tuple[socket.socket, Path]:
     for directory in place.candidates():
         try:
             place.prepare(directory)
-            _sweep(directory)
             return _listen_in(directory)
         except OSError as error:
             refusals.append(f"{directory}: {error}")
@@ -79,7 +77,7 @@ def _bind_free_name(listener: socket.socket, directory: Path) -> Path:
     for path in _names(directory):
         with _short(path) as short:
             try:
-                listener.bind(short)
+                _bind(listener, short)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
@@ -88,6 +86,24 @@ def _bind_free_name(listener: socket.socket, directory: Path) -> Path:
             Path(short).chmod(0o600)
         return path
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(directory))
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    """Bind, also where a killed process with our pid has left its socket.
+
+    Raises:
+        OSError: somebody listens there, or it can't be done.
+    """
+    try:
+        listener.bind(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        with suppress(FileNotFoundError):  # it went meanwhile: just as good
+            if not _stale(Path(path), Path(path).lstat()):
+                raise
+            Path(path).unlink()
+        listener.bind(path)
 
 
 def _names(directory: Path) -> Iterator[Path]:
@@ -110,9 +126,9 @@ def _short(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _sweep(directory: Path) -> None:
+def sweep(directory: Path) -> None:
     """Remove sockets of ours that nobody listens on any more: their process was killed."""
-    with os.scandir(directory) as entries:
+    with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(_SUFFIX):
                 # It may go meanwhile: its process ends, another sweeper is faster. What stays is

@@ -15,6 +15,7 @@ A command is carried out in the server's thread, so it must be quick: begin, and
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import socket
@@ -37,6 +38,7 @@ _log = logging.getLogger("obspool")
 
 _CONNECTIONS = 8
 _PATIENCE = 2.0  # seconds to send a line in, or to wait when accept() finds no descriptor left
+_SWEEP_AFTER = 0.5  # seconds; starting pools come first
 _EXIT_PRIORITY = -10  # after the pools' own finalizers, which withdraw
 
 
@@ -104,6 +106,7 @@ class _Host:
             return str(server.path)
 
     def withdraw(self, target: Target) -> None:
+        _fork.settle()
         self._targets.pop(id(target), None)
         self.close_if_unused()
 
@@ -183,17 +186,19 @@ class _Server:
         self._connections: dict[int, _Connection] = {}
         with ExitStack() as undo:
             self._waker, self._wakened = socket.socketpair()
-            undo.callback(self._waker.close)
-            undo.callback(self._wakened.close)
+            _fork.own(self._waker, self._wakened)
+            undo.callback(_fork.close, self._waker, self._wakened)
             self._waker.setblocking(False)
             self._wakened.setblocking(False)
             self._selector = selectors.DefaultSelector()
             undo.callback(self._selector.close)
             self._selector.register(self._wakened, selectors.EVENT_READ)
             self._listener, self.path = address.listen()
+            _fork.own(self._listener)
             undo.pop_all()
         self._listening = False
         self._listen_again = 0.0  # a time before which accept() isn't tried
+        self._sweep_at: float | None = time.monotonic() + _SWEEP_AFTER
         self._closing = False
         self._finalizer = Finalize(None, self.close, exitpriority=_EXIT_PRIORITY)
         self._thread = threading.Thread(target=self._run, name="obspool-control", daemon=True)
@@ -232,10 +237,10 @@ class _Server:
     def _release(self) -> None:
         """Close every descriptor, telling nobody: epoll and connections may be shared by a fork."""
         for connection in self._connections.values():
-            connection.socket.close()
+            _fork.close(connection.socket)
         self._connections.clear()
-        for owned in (self._listener, self._selector, self._waker, self._wakened):
-            owned.close()
+        _fork.close(self._listener, self._waker, self._wakened)
+        self._selector.close()
 
     def _run(self) -> None:
         try:
@@ -249,8 +254,16 @@ class _Server:
                     else:
                         self._receive(self._connections[key.fd])
                 self._end_late_ones()
+                self._sweep(time.monotonic())
         finally:
             self._release()
+            self._sweep(math.inf)
+
+    def _sweep(self, now: float) -> None:
+        """Once, remove the sockets of processes that were killed."""
+        if self._sweep_at is not None and now >= self._sweep_at:
+            self._sweep_at = None
+            address.sweep(self.path.parent)
 
     def _drain_wakes(self) -> None:
         with suppress(BlockingIOError):
@@ -273,6 +286,8 @@ class _Server:
         deadlines = [connection.deadline for connection in self._connections.values()]
         if self._listen_again:
             deadlines.append(self._listen_again)
+        if self._sweep_at is not None:
+            deadlines.append(self._sweep_at)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _accept(self) -> None:
@@ -294,6 +309,7 @@ class _Server:
             refusal = f"uid {peer.uid} may not command uid {os.geteuid()}"
             self._reply(accepted, Reply(False, refusal))
             return
+        _fork.own(accepted)
         self._connections[accepted.fileno()] = _Connection(accepted, peer)
         self._selector.register(accepted, selectors.EVENT_READ)
 
@@ -320,8 +336,9 @@ class _Server:
     def _reply(self, connection: socket.socket, reply: Reply) -> None:
         """Send the reply and end: it fits the empty socket buffer, so it never waits."""
         # A client that doesn't wait for its reply misses nothing.
-        with connection, suppress(OSError):
+        with suppress(OSError):
             connection.send(reply.encode(), NO_SIGNAL)
+        _fork.close(connection)
 
     def _end_late_ones(self) -> None:
         now = time.monotonic()

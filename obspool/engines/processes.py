@@ -1,7 +1,8 @@
 """The engine of local processes: a socketpair for each worker, one selector, one starter thread.
 
 scheduler thread                    starter thread                     worker process
-    start() ────── request ───────────> fork/spawn ─────────────────────> main()
+    poll() ─────── fork ──────────────────────────────────────────────> main()
+    start() ────── request ───────────> spawn ─────────────────────────> main()
     poll() <───── Started, wake ────────────┘                               │
     send() ─ Sender ── channel (non-blocking here) ────────────────────────>│ (blocking there)
     poll() <─ FrameReader ── channel ───────────────────────────────────────┘
@@ -11,14 +12,14 @@ scheduler thread                    starter thread                     worker pr
 from __future__ import annotations
 
 import selectors
-import socket
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork, serial, wire
+from obspool.engines.maker import LocalWorker, Maker
 from obspool.engines.protocol import (
     Event,
     Exited,
@@ -31,11 +32,9 @@ from obspool.engines.protocol import (
     StartFailed,
     WorkerId,
 )
-from obspool.engines.starter import Starter, start_process
+from obspool.engines.starter import Starter
 from obspool.engines.waker import Waker
 from obspool.functions import Function, Functions
-from obspool.telemetry.bank import Claims
-from obspool.worker.process import WorkerSpec, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,24 +46,12 @@ if TYPE_CHECKING:
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
 
+# How long the scheduler's thread forks before it looks round (seconds).
+_FORK_TIME = 0.02
+
 # How often (and seconds between) an exit code is asked for that must be there in a moment.
 _REAP_ATTEMPTS = 100
 _REAP_PAUSE = 0.002
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """One process, as the scheduler's thread sees it."""
-
-    id: WorkerId
-    process: Any
-    channel: socket.socket
-    lifeline: socket.socket
-    claims: Claims
-    reader: wire.FrameReader = field(default_factory=wire.FrameReader)
-    sender: wire.Sender = field(default_factory=wire.Sender)
-    open: bool = True
-    writing: bool = False
 
 
 class ProcessEngine:
@@ -78,14 +65,15 @@ class ProcessEngine:
         self.start_method: str = plan.context.get_start_method()
         self._plan = plan
         self._functions = Functions(self.start_method)
-        self._workers: dict[WorkerId, _Worker] = {}
-        self._made: deque[_Worker | StartFailed] = deque()
+        self._workers: dict[WorkerId, LocalWorker] = {}
+        self._made: deque[LocalWorker | StartFailed] = deque()
         self._ready_events: list[Event] = []
+        self._maker = Maker(plan)
+        self._forks = plan.make_process is ForkProcess
+        self._wanted: deque[WorkerId] = deque()
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
-        # Both ends of what a worker is being started with: other pools' workers must not keep them.
-        self._starting: set[socket.socket] = set()
         self._sampler: Sampler | None = None
         self._looked_at = time.monotonic()
         _fork.register(self)
@@ -94,8 +82,15 @@ class ProcessEngine:
     # -- what the scheduler asks for
 
     def start(self, worker: WorkerId) -> None:
-        """Have the starter thread make the process."""
-        self._starter.request(worker)
+        """Have the process made: by the next `poll` or, where that could wait, the starter thread.
+
+        A fork stops all of this process's threads anyway, whichever does it. Spawn and forkserver
+        pickle, which runs the user's code, and so does a `Process` that a subclass overrides.
+        """
+        if self._forks:
+            self._wanted.append(worker)
+        else:
+            self._starter.request(worker)
 
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Write the batch to the channel, as far as it takes it now."""
@@ -127,21 +122,23 @@ class ProcessEngine:
         self._waker.wake()
 
     def poll(self, timeout: float | None) -> list[Event]:
-        """Read and write channels, and see who is gone."""
+        """Fork, read and write channels, and see who is gone."""
+        if self._wanted:
+            self._fork_wanted()
         events, self._ready_events = self._ready_events, []
-        if events:
+        if events or self._made or self._wanted:
             timeout = 0
         elif timeout is None or timeout > _LOOK_EVERY:
             timeout = _LOOK_EVERY
         selected = self._selector.select(timeout)
-        ended: list[_Worker] = []
+        ended: list[LocalWorker] = []
         if not selected:
             self._waker.clear()  # should a wake have been interrupted half-way
         for key, mask in selected:
             worker = key.data
             if worker is None:
                 self._waker.clear()
-            elif isinstance(worker, _Worker):
+            elif isinstance(worker, LocalWorker):
                 if mask & selectors.EVENT_WRITE:
                     self._write(worker, ())
                 if mask & selectors.EVENT_READ:
@@ -151,6 +148,8 @@ class ProcessEngine:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_EVERY:
             self._looked_at = now
+            with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
+                self._starter.start()
             ended += [w for w in self._workers.values() if _exit_code(w.process) is not None]
         while self._made:
             self._take(self._made.popleft(), events)
@@ -193,45 +192,9 @@ class ProcessEngine:
     # -- the starter's thread
 
     def _make(self, worker_id: WorkerId) -> None:
-        plan = self._plan
-        pairs: list[socket.socket] = []
-        try:
-            lock = plan.context.Lock()
-            claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
-            claims.reset()
-            channel, theirs = socket.socketpair()
-            pairs += channel, theirs
-            lifeline, their_lifeline = socket.socketpair()
-            pairs += lifeline, their_lifeline
-            self._starting.update(pairs)
-            spec = WorkerSpec(
-                *worker_id,
-                theirs.fileno(),
-                their_lifeline.fileno(),
-                plan.segment,
-                lock,
-                plan.initializer,
-                plan.initargs,
-            )
-            process = plan.make_process(target=main, args=(spec,))
-            process.name = process.name.replace("Process", "PoolWorker")
-            process.daemon = True
-            _fork.keep(theirs, their_lifeline)
-            start_process(process)
-        except BaseException as error:  # noqa: BLE001 - told to the scheduler
-            for end in pairs:
-                end.close()
-            self._made.append(StartFailed(worker_id, error))
-        else:
-            theirs.close()
-            their_lifeline.close()
-            channel.setblocking(False)
-            self._made.append(_Worker(worker_id, process, channel, lifeline, claims))
-        finally:
-            _fork.keep()
-            self._starting.difference_update(pairs)
-            if not self._starter.waiting():  # else the next one wakes: each turn of the GIL costs
-                self._waker.wake()
+        self._make_here(worker_id)
+        if not self._starter.waiting():  # else the next one wakes: each turn of the GIL costs
+            self._waker.wake()
 
     def _sample(self) -> None:
         if self._sampler is None:
@@ -242,7 +205,21 @@ class ProcessEngine:
 
     # -- the scheduler's thread
 
-    def _take(self, made: _Worker | StartFailed, events: list[Event]) -> None:
+    def _fork_wanted(self) -> None:
+        """Fork what is wanted, for a while: then it is time to look at what came meanwhile."""
+        until = time.monotonic() + _FORK_TIME
+        while self._wanted:
+            self._make_here(self._wanted.popleft())
+            if time.monotonic() > until:
+                return
+
+    def _make_here(self, worker: WorkerId) -> None:
+        try:
+            self._made.append(self._maker.make(worker))
+        except BaseException as error:  # noqa: BLE001 - told to the scheduler
+            self._made.append(StartFailed(worker, error))
+
+    def _take(self, made: LocalWorker | StartFailed, events: list[Event]) -> None:
         if isinstance(made, StartFailed):
             events.append(made)
             return
@@ -251,7 +228,7 @@ class ProcessEngine:
         self._selector.register(made.process.sentinel, selectors.EVENT_READ, (made,))
         events.append(Started(made.id, made.process.pid, made.process))
 
-    def _write(self, worker: _Worker, parts: Any) -> None:
+    def _write(self, worker: LocalWorker, parts: Any) -> None:
         if not worker.open:
             return
         worker.sender.add(parts)
@@ -263,7 +240,7 @@ class ProcessEngine:
             mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0)
             self._selector.modify(worker.channel, mask, worker)
 
-    def _read(self, worker: _Worker, events: list[Event]) -> bool:
+    def _read(self, worker: LocalWorker, events: list[Event]) -> bool:
         """Read once; tell whether there may be more."""
         try:
             frames = worker.reader.receive(worker.channel)
@@ -282,7 +259,7 @@ class ProcessEngine:
                 events.append(InitializerFailed(worker.id, frame.payloads[0][0]))
         return True
 
-    def _bury(self, worker: _Worker, events: list[Event]) -> None:
+    def _bury(self, worker: LocalWorker, events: list[Event]) -> None:
         """Take what a worker that is gone has sent, and tell of its end."""
         if self._workers.get(worker.id) is not worker:
             return
@@ -293,27 +270,24 @@ class ProcessEngine:
         self._forget(worker)
         events.append(Exited(worker.id, code, begun))
 
-    def _shut(self, worker: _Worker) -> None:
+    def _shut(self, worker: LocalWorker) -> None:
         if worker.open:
             worker.open = False
             self._selector.unregister(worker.channel)
-            worker.channel.close()
+            _fork.close(worker.channel)
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: LocalWorker) -> None:
         del self._workers[worker.id]
         self._shut(worker)
         self._selector.unregister(worker.process.sentinel)
-        worker.lifeline.close()
+        _fork.close(worker.lifeline)
 
     def after_fork_in_child(self) -> None:
-        """Close what belongs to the parent: its ends of all channels, its selector."""
-        kept = _fork.kept()
-        sockets = [end for w in self._workers.values() for end in (w.channel, w.lifeline)]
-        made = [w for w in self._made if isinstance(w, _Worker)]
-        sockets += [end for w in made for end in (w.channel, w.lifeline)]
-        for end in (*sockets, *self._starting):
-            if end not in kept:
-                end.close()
+        """Let go of the parent's channels and its selector."""
+        made = [worker for worker in self._made if isinstance(worker, LocalWorker)]
+        for worker in (*self._workers.values(), *made):
+            worker.channel.close()
+            worker.lifeline.close()
         self._workers.clear()
         self._selector.close()
         self._waker.close()

@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         segment: where they tell of themselves.
         initializer: called with `initargs` in each new worker.
-        make_process: the pool's `Process`, with the context: what a subclass may override.
+        make_process: the context's `Process`, or the pool's where a subclass overrides it.
         context: of multiprocessing; only local processes need one.
     """
 

@@ -22,7 +22,10 @@ _FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\) ma
 
 
 class Starter:
-    """A thread that runs `make` for each request, and `tick` once a second between them."""
+    """A thread that runs `make` for each request, and `tick` once a second between them.
+
+    It runs once there is a request, or `start` was called.
+    """
 
     def __init__(self, name: str, make: Callable[[Any], None], tick: Callable[[], None]) -> None:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -32,11 +35,21 @@ class Starter:
         self._thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._run,), name=name, daemon=True
         )
-        # In the creator's context, which forked workers inherit as the stdlib's first ones do.
-        self._thread.start()
+        self._started = False
+
+    def start(self) -> None:
+        """Start the thread, unless it runs already; called by one thread only.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        if not self._started:
+            self._thread.start()
+            self._started = True
 
     def request(self, what: Any) -> None:
         """Have `make(what)` called."""
+        self.start()
         self._requests.put(what)
 
     def waiting(self) -> bool:

@@ -19,6 +19,7 @@ from prometheus_client.core import Metric, Sample
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from obspool import _fork
 from obspool.exporters.family import POOL, MetricType
 from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
 from obspool.telemetry.snapshot import Histogram
@@ -82,6 +83,7 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families that have samples, each with those of all pools; never raises."""
+        _fork.settle()
         families = [_family(metric) for metric in self._metrics]
         seen: set[str] = set()
         for snapshot in self._snapshots():

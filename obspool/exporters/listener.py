@@ -20,6 +20,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from obspool import _fork
 from obspool.exporters.http_messages import BadRequestError, Request, head_of, message, parse
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class _Connection:
         # shutdown() ends the connection even if a forked child has inherited it.
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
+        _fork.close(self.sock)
 
 
 class Listener:
@@ -95,6 +96,7 @@ class Listener:
         sock.listen(_BACKLOG)
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()
+        _fork.own(sock, self._wake_reader, self._wake_writer)
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._selector.register(self._sock, selectors.EVENT_READ)
@@ -200,6 +202,7 @@ class Listener:
             self._drop(min(self._connections.values(), key=lambda one: one.deadline))
         connection = _Connection(sock, time.monotonic() + READ_SECONDS)
         self._connections[sock] = connection
+        _fork.own(sock)
         sock.setblocking(False)
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
@@ -279,6 +282,5 @@ class Listener:
         # A child forked by C code, which no hook of ours ran in, would keep the port listening.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        for end in (self._sock, self._wake_reader, self._wake_writer):
-            end.close()
+        _fork.close(self._sock, self._wake_reader, self._wake_writer)
         self._selector.close()

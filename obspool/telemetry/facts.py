@@ -103,8 +103,8 @@ def facts_of_this_process(
         python=platform.python_version(),
         program=_program(),
         boot_id=boot_id(),
-        pid_namespace=_pid_namespace(),
-        process_start_ticks=_start_ticks(),
+        pid_namespace=_pid_namespace_of(os.getpid()),
+        process_start_ticks=_start_ticks_of(os.getpid()),
         control=control,
         labels=labels(os.environ.get("OBSPOOL_LABELS", "")),
     )
@@ -132,7 +132,6 @@ def labels(text: str) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-@cache
 def boot_id() -> str:
     """Return the kernel's boot id, empty where there is none."""
     try:
@@ -141,14 +140,16 @@ def boot_id() -> str:
         return ""
 
 
-def _pid_namespace() -> int:
+@cache
+def _pid_namespace_of(_this_process: int) -> int:
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0
 
 
-def _start_ticks() -> int:
+@cache
+def _start_ticks_of(_this_process: int) -> int:
     try:
         stat = Path("/proc/self/stat").read_bytes()
     except OSError:

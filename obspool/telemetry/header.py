@@ -40,6 +40,7 @@ _MAX_ROWS = {"pool": 1, "functions": 1024, "jobs": 4096, "events": 65536}
 MAX_SLOTS = 8192
 MAX_RECORD_WORDS = 1 << 16
 _MAX_BUCKETS = 256
+_COMPACT = (",", ":")
 _MAX_TEXT = 1024
 _MAX_LABELS = 64
 _MAX_SECONDS = 2**40
@@ -117,6 +118,15 @@ def encode(facts: PoolFacts, layout: Layout) -> bytes:
 
 
 def _json(facts: PoolFacts, layout: Layout) -> bytes:
+    own = json.dumps(dataclasses.asdict(facts), separators=_COMPACT)
+    return f'{{"facts":{own},{_shape(layout.slots, layout.header_words)}'.encode("ascii")
+
+
+@lru_cache(maxsize=8)
+def _shape(slots: int, header_words: int) -> str:
+    """Return what follows the facts: the same for all pools of a size."""
+    layout = Layout(slots, header_words)
+
     def table(record: Record, at: int, count: int, stride: int = 0, bank: int = 0) -> Any:
         fields = {name: [item.offset, item.words] for name, item in record.fields.items()}
         described = {"at": at, "count": count, "stride": stride or record.words, "bank": bank}
@@ -127,7 +137,6 @@ def _json(facts: PoolFacts, layout: Layout) -> bytes:
         return table(record, at, layout.slots, words.SLOT_WORDS, words.BANK_WORDS)
 
     described = {
-        "facts": dataclasses.asdict(facts),
         "latency_bounds": words.LATENCY_BOUNDS,
         "tables": {
             "pool": table(words.POOL, layout.pool, 1),
@@ -138,7 +147,7 @@ def _json(facts: PoolFacts, layout: Layout) -> bytes:
             "worker": banked(words.WORKER, words.WORKER_OFFSET),
         },
     }
-    return json.dumps(described, separators=(",", ":")).encode("ascii")
+    return json.dumps(described, separators=_COMPACT).removeprefix("{")
 
 
 def lengths(prefix: bytes, where: str) -> tuple[int, int]:

@@ -10,6 +10,8 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from obspool import _fork
+
 if TYPE_CHECKING:
     from obspool.telemetry.segment import Segment
 
@@ -30,11 +32,13 @@ def remove(segment: Segment) -> None:
 
 def find(status: os.stat_result) -> Segment | None:
     """Return this process's segment in the file with this status, None when it is another's."""
+    _fork.settle()
     return _segments.get(_identity(status))
 
 
 def segments() -> list[Segment]:
     """Return all segments that this process owns."""
+    _fork.settle()
     return list(_segments.values())
 
 

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,9 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENDED = list(PoolState).index(PoolState.ENDED)
 _OUTCOMES = list(PoolOutcome)
 _ZEROS = bytes(1 << 16)
+
+# Files of pools that ended in this process: to look whether they live would cost each new one.
+_ended: deque[str] = deque(maxlen=retention.MAX_ENDED)
 
 _log = logging.getLogger("obspool")
 
@@ -76,6 +80,7 @@ class Segment(cells.SegmentCells):
         self.path: str | None = None
         self.published = False
         self._held: bool | None = True
+        self._swept = False
         # hold() must not lock the file that gets the descriptor's number next. Reentrant: a garbage
         # collection in there, or a signal's handler, may close the pool.
         self._closing = threading.RLock()
@@ -112,7 +117,6 @@ class Segment(cells.SegmentCells):
             except OSError as error:
                 troubles.append(f"{directory}: {error.strerror or error}")
             else:
-                retention.sweep(directory)
                 return segment
         facts = replace(facts, name=_free_name(facts.name))
         segment = _in_memory(facts, layout, published=True)
@@ -126,20 +130,26 @@ class Segment(cells.SegmentCells):
 
     def held(self) -> bool | None:
         """Tell whether the pool lives; None in a forked child, which can't know."""
+        _fork.settle()
         return self._held
 
     def hold(self) -> None:
-        """Say that the pool lives, to be called now and then (each second, say).
+        """Say that the pool lives, to be called now and then (each second, say), and by `close`.
 
         Takes the lock back, should other code of this process have closed a descriptor of the file,
-        and sets the file's time, by which sweepers of temp directories go.
+        and sets the file's time, by which sweepers of temp directories go. The first time sweeps
+        the directory as well: for that, the making of a pool needn't wait.
         """
+        _fork.settle()
         with self._closing:
             if self._held and self.fd >= 0:
                 # A file system that went away must not stop the pool's own thread.
                 with suppress(OSError):
                     locks.take(self.fd)
                     os.utime(self.fd)
+        if self.path is not None and not self._swept:
+            self._swept = True
+            retention.sweep(Path(self.path).parent)
 
     def close(self, outcome: PoolOutcome) -> None:
         """Write how the pool ended and let go of the file, which stays for the keep time.
@@ -147,6 +157,7 @@ class Segment(cells.SegmentCells):
         The cells stay valid, for a last reading and for threads that still store. Does nothing the
         second time, and in a forked child.
         """
+        _fork.settle()
         with self._closing:
             if not self._held:
                 return
@@ -157,6 +168,7 @@ class Segment(cells.SegmentCells):
             self.hold()
             self._held = False
             self._forget()
+        _ended.append(Path(self.path or "").name)
         if self.path is not None and retention.keep_seconds() == 0:
             with suppress(OSError):
                 Path(self.path).unlink()
@@ -300,7 +312,7 @@ def _share(fd: int) -> None:
 def _free_name(wanted: str) -> str:
     """Return the name, or the first of its suffixed forms, that no live pool of ours has."""
     taken = {segment.facts.name for segment in own.segments() if segment.published}
-    files = list(_segments_by_name(place.candidates()))
+    files = list(_segments_by_name(wanted[: MAX_NAME // 2], place.candidates()))
     number = 1
     while True:
         name = with_suffix(wanted, number)
@@ -309,10 +321,14 @@ def _free_name(wanted: str) -> str:
         number += 1
 
 
-def _segments_by_name(directories: Iterable[Path]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _segments_by_name(
+    beginning: str, directories: Iterable[Path]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     for directory in directories:
         with suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
+                if not entry.name.startswith(beginning) or entry.name in _ended:
+                    continue
                 base, dot, _ = entry.name.removesuffix(place.SUFFIX).rpartition(".")
                 if dot and entry.name.endswith(place.SUFFIX):
                     yield base, entry

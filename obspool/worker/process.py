@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import fcntl
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -44,6 +46,7 @@ class WorkerSpec:
         segment: the segment's cells and layout (inherited by fork).
         lock: its claim lock.
         initializer: called with initargs before the first task.
+        parent: pid of the pool's process.
         pickled: both, where this is not a forked process.
     """
 
@@ -66,6 +69,7 @@ class WorkerSpec:
         self.lock = lock
         self.initializer = initializer
         self.initargs = initargs
+        self.parent = os.getpid()
         self.pickled: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,12 +104,13 @@ class WorkerSpec:
 
 def main(spec: WorkerSpec) -> None:
     """Run a worker process until it is told to stop; the target of the pool's processes."""
-    _die_with_parent(spec.lifeline)
+    _die_with_parent(spec)
     threading.current_thread().name = "MainThread"  # under fork it was the parent's starter
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Through `_signal`: `signal` makes enumerations of its numbers, 0.1 ms in a new process.
+    if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
-        signal.signal(signal.SIGINT, _ignore)
+        _signal.signal(signal.SIGINT, _ignore)
     gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
     channel = socket.socket(fileno=spec.channel)
     codec = PickleCodec()
@@ -160,7 +165,7 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
 
 
 def _loop(channel: socket.socket, runner: Runner) -> None:
-    reader = wire.FrameReader()
+    reader = wire.FrameReader(wire.scratch())
     while True:
         frames = reader.receive(channel)
         frames.reverse()
@@ -183,26 +188,34 @@ def _ignore(signum: int, frame: Any) -> None:
     """Take a Ctrl-C that is meant for the parent."""
 
 
-def _die_with_parent(lifeline: int) -> None:
+def arm(lifeline: socket.socket) -> None:
+    """Prepare the worker's end of a lifeline, in its parent: there it costs less."""
+    lifeline.setblocking(False)
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+def _die_with_parent(spec: WorkerSpec) -> None:
     """Have the kernel kill this process when the parent is gone, also while it holds the GIL in C.
 
     The lifeline's other end is the parent's alone: it closes when the parent ends, however it ends.
     PR_SET_PDEATHSIG would follow the thread that forked, and doesn't reach through a forkserver.
     """
+    lifeline = spec.lifeline
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-        try:
-            if os.read(lifeline, 1) == b"":  # it was gone before the signal was set
-                os._exit(1)
-        except BlockingIOError:
-            pass
+        if os.getppid() != spec.parent:  # it may have been gone before there was an owner
+            with suppress(BlockingIOError):
+                if os.read(lifeline, 1) == b"":
+                    os._exit(1)
         return
 
     def watch() -> None:
-        os.read(lifeline, 1)
+        waiting = select.poll()
+        waiting.register(lifeline)
+        waiting.poll()
         os._exit(1)
 
     threading.Thread(target=watch, name="obspool-lifeline", daemon=True).start()
