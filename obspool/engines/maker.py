@@ -4,46 +4,92 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from obspool import _fork, wire
 from obspool.claim_lock import ClaimLock
+from obspool.engines.protocol import StartFailed
 from obspool.engines.starter import start_process
 from obspool.telemetry.bank import Claims
 from obspool.worker.process import WorkerSpec, arm, main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from obspool.engines.protocol import Plan, WorkerId
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
 class LocalWorker:
-    """One process, as its parent sees it."""
+    """One process, as its parent sees it.
+
+    Attributes:
+        theirs: the process's own ends, until it has them.
+    """
 
     id: WorkerId
     process: Any
     channel: socket.socket
     lifeline: socket.socket
+    theirs: tuple[socket.socket, socket.socket]
     claims: Claims
     reader: wire.FrameReader
     sender: wire.Sender
     open: bool = True
     writing: bool = False
 
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            Exception: whatever kept it from being started.
+        """
+        _fork.keep(*(end.fileno() for end in self.theirs))
+        try:
+            start_process(self.process)
+        finally:
+            _fork.keep()
+
+    def close(self) -> None:
+        """Close what is left, which ends the process."""
+        _fork.close(self.channel, self.lifeline, *self.theirs)
+
 
 class Maker:
-    """Makes workers, one at a time."""
+    """Makes workers in three steps, each for several of them at a time.
+
+    After each fork all that is touched again is copied: what comes before and after the forks of
+    many workers is done before and after them all.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._memory = wire.scratch()
 
-    def make(self, worker_id: WorkerId) -> LocalWorker:
-        """Make a worker.
+    def make(self, ids: Iterable[WorkerId]) -> list[LocalWorker | StartFailed]:
+        """Make workers, and say of each that could not be made why."""
+        made = [self._attempt(self._prepare, worker_id, worker_id) for worker_id in ids]
+        for index, worker in enumerate(made):
+            if isinstance(worker, LocalWorker):
+                made[index] = self._attempt(self._start, worker.id, worker)
+        for worker in made:
+            if isinstance(worker, LocalWorker):
+                _fork.close(*worker.theirs)
+                worker.channel.setblocking(False)
+        return made
 
-        Raises:
-            Exception: whatever kept the process from being started.
-        """
+    @staticmethod
+    def _attempt(
+        step: Callable[[T], LocalWorker], worker_id: WorkerId, argument: T
+    ) -> LocalWorker | StartFailed:
+        try:
+            return step(argument)
+        except BaseException as error:  # noqa: BLE001 - told to the scheduler
+            return StartFailed(worker_id, error)
+
+    def _prepare(self, worker_id: WorkerId) -> LocalWorker:
         plan = self._plan
         ends: list[socket.socket] = []
         try:
@@ -65,17 +111,28 @@ class Maker:
             process = plan.make_process(target=main, args=(spec,))
             process.name = process.name.replace("Process", "PoolWorker")
             process.daemon = True
-            _fork.keep(theirs.fileno(), their_lifeline.fileno())
-            start_process(process)
         except BaseException:
             _fork.close(*ends)
             raise
-        finally:
-            _fork.keep()
-        _fork.close(theirs, their_lifeline)
-        channel.setblocking(False)
-        reader = wire.FrameReader(self._memory)
-        return LocalWorker(worker_id, process, channel, lifeline, claims, reader, wire.Sender())
+        return LocalWorker(
+            worker_id,
+            process,
+            channel,
+            lifeline,
+            (theirs, their_lifeline),
+            claims,
+            wire.FrameReader(self._memory),
+            wire.Sender(),
+        )
+
+    @staticmethod
+    def _start(worker: LocalWorker) -> LocalWorker:
+        try:
+            worker.start()
+        except BaseException:
+            worker.close()
+            raise
+        return worker
 
 
 def _pair(ends: list[socket.socket]) -> tuple[socket.socket, socket.socket]:

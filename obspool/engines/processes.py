@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
 
-# How long the scheduler's thread forks before it looks round (seconds).
-_FORK_TIME = 0.02
+# How many workers are forked before the scheduler looks round: as long as each takes 1 ms.
+_FORKS_AT_ONCE = 16
 
 # How often (and seconds between) an exit code is asked for that must be there in a moment.
 _REAP_ATTEMPTS = 100
@@ -192,7 +192,7 @@ class ProcessEngine:
     # -- the starter's thread
 
     def _make(self, worker_id: WorkerId) -> None:
-        self._make_here(worker_id)
+        self._made += self._maker.make([worker_id])
         if not self._starter.waiting():  # else the next one wakes: each turn of the GIL costs
             self._waker.wake()
 
@@ -206,18 +206,9 @@ class ProcessEngine:
     # -- the scheduler's thread
 
     def _fork_wanted(self) -> None:
-        """Fork what is wanted, for a while: then it is time to look at what came meanwhile."""
-        until = time.monotonic() + _FORK_TIME
-        while self._wanted:
-            self._make_here(self._wanted.popleft())
-            if time.monotonic() > until:
-                return
-
-    def _make_here(self, worker: WorkerId) -> None:
-        try:
-            self._made.append(self._maker.make(worker))
-        except BaseException as error:  # noqa: BLE001 - told to the scheduler
-            self._made.append(StartFailed(worker, error))
+        """Fork what is wanted, but not all of very many: there may be something else to do."""
+        count = min(len(self._wanted), _FORKS_AT_ONCE)
+        self._made += self._maker.make([self._wanted.popleft() for _ in range(count)])
 
     def _take(self, made: LocalWorker | StartFailed, events: list[Event]) -> None:
         if isinstance(made, StartFailed):
