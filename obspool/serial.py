@@ -32,6 +32,9 @@ ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(
 
 _FLAT = frozenset({tuple, list})
 
+# To look at the types of more elements costs more than the pickler that knows the reducers.
+_FEW = 64
+
 _dumps = pickle.dumps
 _loads = pickle.loads
 
@@ -67,7 +70,9 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         Exception: whatever pickle raised, when cloudpickle couldn't pickle it either.
     """
     kind = type(value)
-    if kind in ATOMS or (kind in _FLAT and ATOMS.issuperset(map(type, value))):
+    if kind in ATOMS or (
+        kind in _FLAT and len(value) < _FEW and ATOMS.issuperset(map(type, value))
+    ):
         return _dumps(value, PROTOCOL)
     try:
         return _pickle(Pickler, value, copy=copy)

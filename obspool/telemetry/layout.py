@@ -154,7 +154,7 @@ PARENT = Record(
 # What a worker tells of itself. All but the live fields continue through its slot's generations.
 WORKER = Record(
     "sequence",  # odd while the fields below are being written
-    "mark",  # (sequence number << 8) + items of the slice begun: see obspool.worker
+    "mark",  # (sequence number << 16) + items of the slice begun: see obspool.worker
     "claim",  # items below this sequence number are claimed
     "task_start",  # when the running task's first item began; 0: idle
     "slice_start",

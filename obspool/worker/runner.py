@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from obspool.worker.codec import Codec
     from obspool.worker.outbox import Outbox
 
-# A slice has at most so many items (a byte counts them), and takes about so long (ns), so that the
-# parent can soon take back the rest of its chunk. When one turns out slow, what it has not begun is
-# let go: so its length may be all that the mark allows, which halves the cost of an item that does
-# nothing against slices of 32.
-SLICE_ITEMS = 250
+# A slice has at most so many items (the mark counts 65,535, but a count beyond the interpreter's own
+# small integers costs too), and takes about so long (ns), so that the parent can soon take back the
+# rest of its chunk. When one turns out slow, what it has not begun is let go.
+SLICE_ITEMS = 4096
 SLICE_TIME = 1_000_000
 
 # A slice may be this many times as long as the one before: the next items may be slower.
