@@ -11,6 +11,7 @@ import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _TOKEN = b"\1\0\0\0\0\0\0\0"  # an eventfd counts in 8 bytes
@@ -22,18 +23,28 @@ class ClaimLock:
     Not reentrant. It stays locked if its holder dies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Sequence[int] = ()) -> None:
         """Make an unlocked one: an eventfd, or a pipe where there is none.
+
+        Args:
+            descriptors: those of a lock that another process has passed; then it is that lock.
 
         Raises:
             OSError: no descriptor is left.
         """
-        if hasattr(os, "eventfd"):
+        if descriptors:
+            self._read, self._write = descriptors[0], descriptors[-1]
+        elif hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:
             self._read, self._write = os.pipe()
             os.set_blocking(self._read, False)
             self.release()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What to pass to another process: one descriptor, or two."""
+        return (self._read,) if self._read == self._write else (self._read, self._write)
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take the lock; return whether it could be had."""
@@ -65,13 +76,11 @@ class ClaimLock:
         """Pass the descriptors as spawn and forkserver do."""
         from multiprocessing.reduction import DupFd  # noqa: PLC0415 - not in a worker
 
-        ends = (self._read,) if self._read == self._write else (self._read, self._write)
-        return tuple(map(DupFd, ends))
+        return tuple(map(DupFd, self.descriptors))
 
     def __setstate__(self, state: Any) -> None:
         """Take the descriptors."""
-        ends = [end.detach() for end in state]
-        self._read, self._write = ends[0], ends[-1]
+        self.__init__([end.detach() for end in state])  # type: ignore[misc]
 
     def __del__(self) -> None:
         """Close the descriptors."""

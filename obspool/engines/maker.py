@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from obspool.engines.protocol import Plan, WorkerId
+    from obspool.engines.template import Template
 
 T = TypeVar("T")
 
@@ -27,6 +28,9 @@ class LocalWorker:
 
     Attributes:
         theirs: the process's own ends, until it has them.
+        open: there is a channel.
+        writing: the channel is full; what waits is in `sender`.
+        watched: the selector looks at the process's sentinel.
     """
 
     id: WorkerId
@@ -39,6 +43,7 @@ class LocalWorker:
     sender: wire.Sender
     open: bool = True
     writing: bool = False
+    watched: bool = False
 
     def start(self) -> None:
         """Start the process.
@@ -68,17 +73,31 @@ class Maker:
         self._plan = plan
         self._memory = wire.scratch()
 
-    def make(self, ids: Iterable[WorkerId]) -> list[LocalWorker | StartFailed]:
-        """Make workers, and say of each that could not be made why."""
-        made = [self._attempt(self._prepare, worker_id, worker_id) for worker_id in ids]
-        for index, worker in enumerate(made):
-            if isinstance(worker, LocalWorker):
-                made[index] = self._attempt(self._start, worker.id, worker)
-        for worker in made:
-            if isinstance(worker, LocalWorker):
-                _fork.close(*worker.theirs)
-                worker.channel.setblocking(False)
+    def make(
+        self, ids: Iterable[WorkerId], template: Template | None = None
+    ) -> list[LocalWorker | StartFailed]:
+        """Make workers, or have the template make them, which tells of them later.
+
+        Returns:
+            Those that were made here, and why others could not be.
+        """
+        prepared = [self._attempt(self._prepare, worker_id, worker_id) for worker_id in ids]
+        workers = [one for one in prepared if isinstance(one, LocalWorker)]
+        made: list[LocalWorker | StartFailed]
+        made = [one for one in prepared if isinstance(one, StartFailed)]
+        if template is None or not self._passed_on(workers, template):
+            made += [self._attempt(self._start, worker.id, worker) for worker in workers]
+        for worker in workers:
+            _fork.close(*worker.theirs)
         return made
+
+    @staticmethod
+    def _passed_on(workers: list[LocalWorker], template: Template) -> bool:
+        try:
+            template.request(workers)
+        except OSError:  # it is gone, or doesn't keep up
+            return False
+        return True
 
     @staticmethod
     def _attempt(
@@ -97,6 +116,7 @@ class Maker:
             claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
             claims.reset()
             channel, theirs = _pair(ends)
+            channel.setblocking(False)
             lifeline, their_lifeline = _pair(ends)
             arm(their_lifeline)
             spec = WorkerSpec(

@@ -32,7 +32,8 @@ from obspool.engines.protocol import (
     StartFailed,
     WorkerId,
 )
-from obspool.engines.starter import Starter
+from obspool.engines.starter import Starter, exit_code, reap
+from obspool.engines.template import AVAILABLE, MANY, Template, is_known
 from obspool.engines.waker import Waker
 from obspool.functions import Function, Functions
 
@@ -46,12 +47,9 @@ if TYPE_CHECKING:
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
 
-# How many workers are forked before the scheduler looks round: as long as each takes 1 ms.
-_FORKS_AT_ONCE = 16
-
-# How often (and seconds between) an exit code is asked for that must be there in a moment.
-_REAP_ATTEMPTS = 100
-_REAP_PAUSE = 0.002
+# From so many workers at once on, a template forks them. With fewer its own fork costs more than it
+# saves.
+_ENOUGH = 8
 
 
 class ProcessEngine:
@@ -71,6 +69,8 @@ class ProcessEngine:
         self._maker = Maker(plan)
         self._forks = plan.make_process is ForkProcess
         self._wanted: deque[WorkerId] = deque()
+        self._template: Template | None = None
+        self._may_have_template = AVAILABLE
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
@@ -138,6 +138,8 @@ class ProcessEngine:
             worker = key.data
             if worker is None:
                 self._waker.clear()
+            elif worker is self._template:
+                ended += self._hear(self._template)
             elif isinstance(worker, LocalWorker):
                 if mask & selectors.EVENT_WRITE:
                     self._write(worker, ())
@@ -150,7 +152,9 @@ class ProcessEngine:
             self._looked_at = now
             with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
                 self._starter.start()
-            ended += [w for w in self._workers.values() if _exit_code(w.process) is not None]
+            if self._template is not None and self._template.is_overdue():
+                self._lose(self._template)
+            ended += [w for w in self._workers.values() if exit_code(w.process) is not None]
         while self._made:
             self._take(self._made.popleft(), events)
         for worker in ended:
@@ -161,6 +165,8 @@ class ProcessEngine:
         """Close what is left; workers that could not be ended die with their lifelines."""
         for worker in list(self._workers.values()):
             self._forget(worker)
+        if self._template is not None:
+            self._template.close()
         self._starter.close()
         self._selector.close()
         self._waker.close()
@@ -207,8 +213,38 @@ class ProcessEngine:
 
     def _fork_wanted(self) -> None:
         """Fork what is wanted, but not all of very many: there may be something else to do."""
-        count = min(len(self._wanted), _FORKS_AT_ONCE)
-        self._made += self._maker.make([self._wanted.popleft() for _ in range(count)])
+        ids = [self._wanted.popleft() for _ in range(min(len(self._wanted), MANY))]
+        self._made += self._maker.make(ids, self._template_for(ids))
+
+    def _template_for(self, ids: list[WorkerId]) -> Template | None:
+        """Return the template where it pays: it costs as much as a worker."""
+        pays = len(self._wanted) + len(ids) >= _ENOUGH or any(id_.generation > 1 for id_ in ids)
+        if self._template is None and self._may_have_template and pays:
+            try:
+                template = Template(self._plan)
+            except Exception:  # noqa: BLE001 - not for its sake will a pool fail
+                self._may_have_template = False
+            else:
+                self._template = template
+                self._selector.register(template, selectors.EVENT_READ, template)
+        return self._template
+
+    def _hear(self, template: Template) -> list[LocalWorker]:
+        """Take what the template has made; return the workers of its that ended."""
+        made, ended = template.hear()
+        self._made += made
+        if template.gone:
+            self._lose(template)
+        return ended
+
+    def _lose(self, template: Template) -> None:
+        """Go on without the template: somebody killed or stopped it."""
+        self._selector.unregister(template)
+        self._template, self._may_have_template = None, False
+        self._wanted += template.asked
+        for worker in template.forked.values():
+            self._watch(worker)
+        template.close()
 
     def _take(self, made: LocalWorker | StartFailed, events: list[Event]) -> None:
         if isinstance(made, StartFailed):
@@ -216,8 +252,13 @@ class ProcessEngine:
             return
         self._workers[made.id] = made
         self._selector.register(made.channel, selectors.EVENT_READ, made)
-        self._selector.register(made.process.sentinel, selectors.EVENT_READ, (made,))
+        if self._template is None or made.id not in self._template.forked:
+            self._watch(made)
         events.append(Started(made.id, made.process.pid, made.process))
+
+    def _watch(self, worker: LocalWorker) -> None:
+        worker.watched = True
+        self._selector.register(worker.process.sentinel, selectors.EVENT_READ, (worker,))
 
     def _write(self, worker: LocalWorker, parts: Any) -> None:
         if not worker.open:
@@ -256,7 +297,7 @@ class ProcessEngine:
             return
         while worker.open and self._read(worker, events):
             pass
-        code = _reap(worker.process)
+        code = reap(worker.process) if is_known(worker.process) else None
         begun = worker.claims.begun()
         self._forget(worker)
         events.append(Exited(worker.id, code, begun))
@@ -270,7 +311,8 @@ class ProcessEngine:
     def _forget(self, worker: LocalWorker) -> None:
         del self._workers[worker.id]
         self._shut(worker)
-        self._selector.unregister(worker.process.sentinel)
+        if worker.watched:
+            self._selector.unregister(worker.process.sentinel)
         _fork.close(worker.lifeline)
 
     def after_fork_in_child(self) -> None:
@@ -280,30 +322,7 @@ class ProcessEngine:
             worker.channel.close()
             worker.lifeline.close()
         self._workers.clear()
+        if self._template is not None:
+            self._template.abandon()
         self._selector.close()
         self._waker.close()
-
-
-def _reap(process: Any) -> int | None:
-    """Return how a process ended that is as good as gone.
-
-    Another thread may be reaping it, and then has its exit code in a moment. A task may have closed
-    all descriptors, the sentinel among them: nothing can be said to such a worker any more.
-    """
-    for attempt in range(_REAP_ATTEMPTS):
-        code = _exit_code(process)
-        if code is not None:
-            break
-        if attempt == _REAP_ATTEMPTS // 2:
-            with suppress(OSError):
-                process.kill()
-        time.sleep(_REAP_PAUSE)
-    else:
-        return None
-    process.join(timeout=0)
-    return code
-
-
-def _exit_code(process: Any) -> int | None:
-    code: int | None = process.exitcode
-    return code

@@ -7,7 +7,9 @@ import logging
 import os
 import queue
 import threading
+import time
 import warnings
+from contextlib import suppress
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,11 @@ _log = logging.getLogger("obspool")
 # Forking with threads running is what a pool with threads of its own does (the stdlib's too); what
 # it may lead to, a worker that never becomes ready, is dealt with where workers are watched.
 _FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\) may lead to deadlocks"
+
+
+# How often (and seconds between) an exit code is asked for that must be there in a moment.
+_REAP_ATTEMPTS = 100
+_REAP_PAUSE = 0.002
 
 
 class Starter:
@@ -94,10 +101,56 @@ def start_process(process: Any) -> None:
     if process._popen is not None or process._parent_pid != os.getpid():  # noqa: SLF001
         process.start()  # which says what is wrong
         return
-    process._popen = process._Popen(process)  # noqa: SLF001
-    process._sentinel = process._popen.sentinel  # noqa: SLF001
+    start_unlisted(process)
+    list_process(process)
+
+
+def start_unlisted(process: Any) -> None:
+    """Start a process of our own that `multiprocessing.active_children` doesn't tell of.
+
+    Raises:
+        Exception: whatever the start raised.
+    """
+    _allow_fork_with_threads()
+    adopt(process, process._Popen(process))  # noqa: SLF001
+
+
+def adopt(process: Any, popen: Any) -> None:
+    """Make of a process object that was not started the handle of a process that runs."""
+    process._popen = popen  # noqa: SLF001
+    process._sentinel = popen.sentinel  # noqa: SLF001
     del process._target, process._args, process._kwargs  # noqa: SLF001
+
+
+def list_process(process: Any) -> None:
+    """Have `multiprocessing.active_children` tell of a process."""
     mp_process._children.add(process)  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def reap(process: Any) -> int | None:
+    """Return how a process ended that is as good as gone.
+
+    Another thread may be reaping it, and then has its exit code in a moment. A task may have closed
+    all descriptors, the sentinel among them: nothing can be said to such a worker any more.
+    """
+    for attempt in range(_REAP_ATTEMPTS):
+        code = exit_code(process)
+        if code is not None:
+            break
+        if attempt == _REAP_ATTEMPTS // 2:
+            with suppress(OSError):
+                process.kill()
+        time.sleep(_REAP_PAUSE)
+    else:
+        return None
+    process.join(timeout=0)
+    return code
+
+
+def exit_code(process: Any) -> int | None:
+    """Return how a process ended, None while it is not known."""
+    code: int | None = process.exitcode
+    return code
 
 
 def _allow_fork_with_threads() -> None:

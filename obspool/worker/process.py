@@ -104,13 +104,13 @@ class WorkerSpec:
 
 def main(spec: WorkerSpec) -> None:
     """Run a worker process until it is told to stop; the target of the pool's processes."""
-    _die_with_parent(spec)
+    die_with_parent(spec.lifeline, spec.parent)
     threading.current_thread().name = "MainThread"  # under fork it was the parent's starter
     # Through `_signal`: `signal` makes enumerations of its numbers, 0.1 ms in a new process.
     if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
-        _signal.signal(signal.SIGINT, _ignore)
+        _signal.signal(signal.SIGINT, ignore)
     gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
     channel = socket.socket(fileno=spec.channel)
     codec = PickleCodec()
@@ -184,7 +184,7 @@ def _send(channel: socket.socket, parts: list[Any]) -> None:
     sender.send(channel)
 
 
-def _ignore(signum: int, frame: Any) -> None:
+def ignore(signum: int, frame: Any) -> None:
     """Take a Ctrl-C that is meant for the parent."""
 
 
@@ -197,16 +197,15 @@ def arm(lifeline: socket.socket) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _die_with_parent(spec: WorkerSpec) -> None:
+def die_with_parent(lifeline: int, parent: int) -> None:
     """Have the kernel kill this process when the parent is gone, also while it holds the GIL in C.
 
     The lifeline's other end is the parent's alone: it closes when the parent ends, however it ends.
     PR_SET_PDEATHSIG would follow the thread that forked, and doesn't reach through a forkserver.
     """
-    lifeline = spec.lifeline
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        if os.getppid() != spec.parent:  # it may have been gone before there was an owner
+        if os.getppid() != parent:  # it may have been gone before there was an owner
             with suppress(BlockingIOError):
                 if os.read(lifeline, 1) == b"":
                     os._exit(1)

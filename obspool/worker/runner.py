@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from obspool.worker.codec import Codec
     from obspool.worker.outbox import Outbox
 
-# A slice has at most so many items (the mark counts 65,535, but a count beyond the interpreter's own
-# small integers costs too), and takes about so long (ns), so that the parent can soon take back the
-# rest of its chunk. When one turns out slow, what it has not begun is let go.
+# A slice has at most so many items (longer ones gain nothing), and takes about so long (ns), so
+# that the parent can soon take back the rest of its chunk. When one turns out slow, it lets go of
+# what it has not begun.
 SLICE_ITEMS = 4096
 SLICE_TIME = 1_000_000
 

@@ -1,0 +1,387 @@
+"""A process that forks workers, so that the pool's own process needn't.
+
+    pool's process                          template                        worker
+      Template.request ─── descriptors ──────> serve() ─────── fork ────────> main()
+      Template.hear <─── pids, exit codes ────────┘ <──────── reaped ───────────┘
+
+A fork of a process with threads and a large heap stops all of its threads, copies its page tables,
+and makes it copy every page that it writes to afterwards; and there is one for each worker that is
+replaced. The template is forked once, does nothing but fork, and so is cheap to copy. Its workers
+find what the pool's process was when the template was made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import gc
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from multiprocessing import process as mp_process
+from multiprocessing import util
+from multiprocessing.context import ForkProcess
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from obspool import _fork
+from obspool.claim_lock import ClaimLock
+from obspool.engines.protocol import StartFailed, WorkerId
+from obspool.engines.starter import adopt, list_process, reap, start_unlisted
+from obspool.worker.process import WorkerSpec, arm, die_with_parent, ignore, main
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from obspool.engines.maker import LocalWorker
+    from obspool.engines.protocol import Plan
+
+    _Order = tuple[int, int, str, Any]  # slot, generation, name and identity of the process
+
+AVAILABLE = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
+
+# From 3.13 on multiprocessing's forked processes run what atexit has.
+HONOURS_ATEXIT = sys.version_info >= (3, 13)
+
+# Exit code of a process whose end nobody saw, as in multiprocessing's forkserver.
+UNKNOWN = 255
+
+# Seconds until a template that was asked is taken for stuck: a very large process forks slowly.
+_ANSWER_TIME = 30.0
+
+# Workers that are asked for at once: as many descriptors go with them.
+MANY = 16
+_MOST_DESCRIPTORS = 4 * MANY
+_MESSAGE = 1 << 16  # bytes; none is nearly as long
+
+# Seconds until a process that is as good as gone is gone, and its exit code known.
+_PATIENCE = 1.0
+
+
+class Adopted:
+    """What a multiprocessing process asks its `_popen`, for one that isn't our own child."""
+
+    method = "fork"
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.sentinel = pidfd
+        self.returncode: int | None = None
+        self.orphaned = False  # nobody will say how it ended
+
+    def poll(self, _flag: int = 0) -> int | None:
+        """Return the exit code, None before it is known."""
+        if self.returncode is None and self.orphaned and self._ends_within(0):
+            self.returncode = UNKNOWN
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end; return as `poll` does."""
+        if self.returncode is None and self._ends_within(timeout):
+            deadline = time.monotonic() + _PATIENCE
+            while self.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close the sentinel."""
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
+
+    __del__ = close
+
+    def _send(self, number: int) -> None:
+        if self.returncode is None and self.sentinel >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.sentinel, number)
+
+    def _ends_within(self, seconds: float | None) -> bool:
+        waiting = select.poll()
+        waiting.register(self.sentinel, select.POLLIN)
+        return bool(waiting.poll(None if seconds is None else seconds * 1000))
+
+
+def is_known(process: Any) -> bool:
+    """Tell whether somebody will know how a process ended."""
+    popen = process._popen  # noqa: SLF001
+    return not (isinstance(popen, Adopted) and popen.orphaned)
+
+
+class Template:
+    """The pool's end of it.
+
+    Attributes:
+        asked: workers that it is to fork.
+        forked: those that it has forked, and that have not ended.
+        gone: it has ended; how its workers end is not known from then on.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Fork the template.
+
+        Raises:
+            OSError: there is no room for one more process, or no descriptor.
+        """
+        ends: list[socket.socket] = []
+        try:
+            for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
+                pair = socket.socketpair(socket.AF_UNIX, kind)
+                _fork.own(*pair)
+                ends += pair
+            self._channel, theirs, self._lifeline, their_lifeline = ends
+            arm(their_lifeline)
+            self._process: Any = ForkProcess(
+                target=serve,
+                args=(plan, theirs, their_lifeline.fileno(), os.getpid()),
+                name="obspool-template",
+                daemon=True,
+            )
+            _fork.keep(theirs.fileno(), their_lifeline.fileno())
+            start_unlisted(self._process)
+        except BaseException:
+            _fork.close(*ends)
+            raise
+        finally:
+            _fork.keep()
+        _fork.close(theirs, their_lifeline)
+        self._channel.setblocking(False)
+        self.asked: dict[WorkerId, LocalWorker] = {}
+        self.forked: dict[WorkerId, LocalWorker] = {}
+        self.gone = False
+        self._asked_at = 0.0
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is something to hear."""
+        return self._channel.fileno()
+
+    def request(self, workers: Sequence[LocalWorker]) -> None:
+        """Have workers forked, at most MANY at a time.
+
+        Raises:
+            OSError: the template is gone, or doesn't keep up.
+        """
+        orders: list[_Order] = []
+        descriptors: list[int] = []
+        for worker in workers:
+            process = worker.process
+            orders.append((*worker.id, process.name, process._identity))  # noqa: SLF001
+            descriptors += [end.fileno() for end in worker.theirs]
+            descriptors += worker.claims.lock.descriptors
+        socket.send_fds(self._channel, [marshal.dumps(orders)], descriptors)
+        self.asked.update((worker.id, worker) for worker in workers)
+        self._asked_at = time.monotonic()
+
+    def is_overdue(self) -> bool:
+        """Tell whether it has been asked and gives no answer."""
+        return bool(self.asked) and time.monotonic() - self._asked_at > _ANSWER_TIME
+
+    def hear(self) -> tuple[list[LocalWorker | StartFailed], list[LocalWorker]]:
+        """Return the workers that were made, or could not be, and those that ended since."""
+        made: list[LocalWorker | StartFailed] = []
+        ended: list[LocalWorker] = []
+        while True:
+            message, pidfds = b"", [0]
+            try:
+                message, pidfds, _, _ = socket.recv_fds(self._channel, _MESSAGE, MANY)
+            except BlockingIOError:
+                return made, ended
+            except OSError:
+                pass
+            if not message:
+                self.gone = True
+                return made, ended
+            forked, reaped = marshal.loads(message)  # noqa: S302 - our own child's
+            unclaimed = iter(pidfds)
+            for slot, generation, pid, error in forked:
+                worker = self.asked.pop(WorkerId(slot, generation))
+                if error:
+                    worker.close()
+                    made.append(StartFailed(worker.id, OSError(error, os.strerror(error))))
+                else:
+                    self.forked[worker.id] = worker
+                    adopt(worker.process, Adopted(pid, next(unclaimed)))
+                    list_process(worker.process)
+                    made.append(worker)
+            for slot, generation, code in reaped:
+                worker = self.forked.pop(WorkerId(slot, generation))
+                worker.process._popen.returncode = code  # noqa: SLF001
+                ended.append(worker)
+
+    def close(self) -> None:
+        """End it: with its lifeline, as nothing is left for it to do."""
+        _fork.close(self._channel, self._lifeline)
+        for worker in self.asked.values():
+            worker.close()
+        for worker in self.forked.values():
+            worker.process._popen.orphaned = True  # noqa: SLF001
+        reap(self._process)
+
+    def abandon(self) -> None:
+        """Close the descriptors, in a forked child."""
+        self._channel.close()
+        self._lifeline.close()
+
+
+# -- in the template's process
+
+
+def _work(spec: WorkerSpec, stdin: TextIO) -> None:
+    """Be a worker, with a standard input that is the null device already."""
+    sys.stdin = stdin
+    main(spec)
+
+
+def serve(plan: Plan, channel: socket.socket, lifeline: int, pool: int) -> None:
+    """Fork workers on request, and tell of their ends, until nobody wants any more.
+
+    Args:
+        plan: what workers are made of.
+        channel: to the pool's process.
+        lifeline: the descriptor of a socket whose other end only that process holds.
+        pool: its pid.
+    """
+    die_with_parent(lifeline, pool)
+    _fork.settle()
+    gc.freeze()
+    _Server(plan, channel, pool).run()
+
+
+class _Server:
+    """The template's loop."""
+
+    def __init__(self, plan: Plan, channel: socket.socket, pool: int) -> None:
+        self._plan = plan
+        self._channel = channel
+        # What each worker becomes, as if the pool's process had forked it.
+        process: Any = ForkProcess(target=_work, daemon=True)
+        process._parent_pid = pool  # noqa: SLF001
+        process._parent_name = mp_process.parent_process().name  # type: ignore[union-attr] # noqa: SLF001
+        self._process = process
+        self._workers: dict[int, tuple[int, tuple[int, int]]] = {}  # by pidfd
+        # Ctrl-C is for the pool's process; SIGCHLD may be for a handler that reaps all it finds.
+        self._handlers: dict[signal.Signals, Any] = {}
+        for number, handler, usual in (
+            (signal.SIGINT, ignore, signal.default_int_handler),
+            (signal.SIGCHLD, signal.SIG_DFL, signal.SIG_DFL),
+        ):
+            before = signal.signal(number, handler)
+            if before not in {usual, None}:
+                self._handlers[number] = before
+
+    def run(self) -> None:
+        """Do what is asked for; then wait for the workers that are left."""
+        waiting = self._waiting = select.poll()
+        waiting.register(self._channel, select.POLLIN)
+        open_ = True
+        while open_ or self._workers:
+            for ready, _ in waiting.poll():
+                if ready in self._workers:
+                    self._reap(ready)
+                elif not self._obey():
+                    waiting.unregister(self._channel)
+                    open_ = False
+
+    def _obey(self) -> bool:
+        """Fork what the next message asks for; return whether there was one.
+
+        Its workers wait for each other: they would take the CPU that the next fork needs, and the
+        pool isn't open before all of them are there.
+        """
+        message, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE, _MOST_DESCRIPTORS)
+        if not message:
+            return False
+        orders: list[_Order] = marshal.loads(message)  # noqa: S302 - our own parent's
+        each = len(descriptors) // len(orders)
+        gate = os.pipe()
+        forked = []
+        pidfds = []
+        for index, order in enumerate(orders):
+            theirs = descriptors[index * each : (index + 1) * each]
+            pid = error = 0
+            try:
+                pid = os.fork()
+                if not pid:
+                    self._run_worker(order, theirs, gate)
+                pidfd = os.pidfd_open(pid)
+            except OSError as failure:
+                error = failure.errno or errno.EIO
+                if pid:  # one that can't be watched
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            else:
+                pidfds.append(pidfd)
+                self._workers[pidfd] = pid, order[:2]
+                self._waiting.register(pidfd, select.POLLIN)
+            forked.append((*order[:2], pid, error))
+        os.write(gate[1], bytes(len(orders)))
+        self._tell(forked=forked, pidfds=pidfds)
+        for descriptor in (*gate, *descriptors):
+            os.close(descriptor)
+        return True
+
+    def _run_worker(self, order: _Order, descriptors: list[int], gate: tuple[int, int]) -> NoReturn:
+        """Be a worker, from here on, as if the pool's process had forked it."""
+        code = 1
+        try:
+            os.close(gate[1])  # should the template die, this one wakes
+            os.read(gate[0], 1)
+            os.close(gate[0])
+            slot, generation, name, identity = order
+            channel, lifeline, *lock = descriptors
+            plan = self._plan
+            spec = WorkerSpec(
+                slot,
+                generation,
+                channel,
+                lifeline,
+                plan.segment,
+                ClaimLock(lock),
+                plan.initializer,
+                plan.initargs,
+            )
+            process = self._process
+            process._args = (spec, sys.stdin)  # noqa: SLF001
+            process._name, process._identity = name, identity  # noqa: SLF001
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            if HONOURS_ATEXIT:
+                atexit._clear()  # noqa: SLF001
+                atexit.register(util._exit_function)  # type: ignore[attr-defined] # noqa: SLF001
+            sys.stdin = None  # else it is opened anew: 0.16 ms
+            code = process._bootstrap(parent_sentinel=lifeline)  # noqa: SLF001
+        finally:
+            if HONOURS_ATEXIT:
+                atexit._run_exitfuncs()  # noqa: SLF001
+            os._exit(code)
+
+    def _reap(self, pidfd: int) -> None:
+        pid, worker = self._workers.pop(pidfd)
+        self._waiting.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        self._tell(reaped=[(*worker, os.waitstatus_to_exitcode(status))])
+
+    def _tell(
+        self,
+        forked: Sequence[tuple[int, int, int, int]] = (),
+        reaped: Sequence[tuple[int, int, int]] = (),
+        pidfds: Sequence[int] = (),
+    ) -> None:
+        """Tell of forks (pids, or error numbers) and of ends (exit codes)."""
+        with suppress(OSError):  # the pool is gone
+            socket.send_fds(
+                self._channel, [marshal.dumps((tuple(forked), tuple(reaped)))], list(pidfds)
+            )

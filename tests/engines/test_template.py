@@ -1,0 +1,219 @@
+"""Workers that a template forks are what they would be if the pool's process had forked them."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from obspool import Pool, WorkerLostError
+from obspool.engines import template
+from tests.helpers import poll, process_gone
+from tests.pool import work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(not template.AVAILABLE, reason="no pidfd here: no template")
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _templates() -> list[psutil.Process]:
+    """Return this process's children that aren't workers."""
+    workers = {process.pid for process in multiprocessing.active_children()}
+    return [child for child in psutil.Process().children() if child.pid not in workers]
+
+
+@pytest.fixture
+def recycling() -> Iterator[Pool]:
+    """A pool of one whose worker is from the template."""
+    with Pool(1, maxtasksperchild=2, context=FORK) as pool:
+        first = pool.apply(work.where, (0,))[0]
+        poll(lambda: pool.apply(work.where, (0,))[0] != first)
+        yield pool
+
+
+def _describe(_: int) -> dict[str, Any]:
+    process = multiprocessing.current_process()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    return {
+        "daemon": process.daemon,
+        "parent": (parent.pid, parent.name, parent.is_alive()),
+        "pool worker": process.name.startswith("ForkPoolWorker-"),
+        "children": multiprocessing.active_children(),
+        "stdin": sys.stdin.read(),
+        "thread": (threading.current_thread().name, threading.active_count()),
+        "SIGINT": signal.getsignal(signal.SIGINT).__name__,  # type: ignore[union-attr]
+        "SIGCHLD": signal.getsignal(signal.SIGCHLD),
+    }
+
+
+def test_a_worker_is_the_same_from_a_template(recycling: Pool) -> None:
+    """But for the parent in the process table, it can't tell."""
+    with Pool(1, context=FORK) as plain:
+        expected = plain.apply(_describe, (0,))
+    assert recycling.apply(_describe, (0,)) == expected
+    assert expected["parent"] == (os.getpid(), "MainProcess", True)
+
+
+def test_handlers_of_the_program_are_the_worker_s_too() -> None:
+    """The template has its own meanwhile: it must not die of Ctrl-C, nor lose exit codes."""
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGCHLD)
+    }
+    try:
+        with Pool(1, maxtasksperchild=1, context=FORK) as pool:
+            pool.map(work.double, range(3), 1)
+            assert pool.apply(_handler, (signal.SIGINT,)) == signal.SIG_IGN
+            assert pool.apply(_handler, (signal.SIGCHLD,)) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hold(directory: Path) -> int:
+    (directory / f"{os.getpid()}.begun").touch()
+    return work.until_there(str(directory / "go"))
+
+
+def _handler(number: int) -> Any:
+    return signal.getsignal(number)
+
+
+def test_atexit_runs_where_the_stdlib_runs_it(tmp_path: Path) -> None:
+    """From Python 3.13 on, in a forked worker's planned end; before, nowhere."""
+    path = tmp_path / "ran"
+    with Pool(1, maxtasksperchild=2, context=FORK) as pool:
+        pool.map(work.double, range(2), 1)
+        pool.apply(_register, (str(path),))
+        pool.map(work.double, range(3), 1)
+        assert path.exists() == template.HONOURS_ATEXIT
+
+
+def _register(path: str) -> None:
+    atexit.register(lambda: open(path, "w").close())  # noqa: PTH123
+
+
+def test_a_death_is_known_by_its_signal(recycling: Pool) -> None:
+    """The template reaps the worker, and says how it ended."""
+    with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
+        recycling.apply(work.die_at, ("kill",))
+    with pytest.raises(WorkerLostError, match="exit code 7"):
+        recycling.apply(work.die_at, ("_exit",))
+    assert recycling.apply(work.double, (2,)) == 4
+
+
+def test_the_handle_is_a_process_as_others(recycling: Pool) -> None:
+    """`_pool` has what monitoring code asks of it."""
+    (process,) = recycling._pool
+    assert process in multiprocessing.active_children()
+    assert process.is_alive()
+    assert process.exitcode is None
+    process.join(0.01)
+    process.terminate()
+    process.join(10)
+    assert process.exitcode == -signal.SIGTERM
+    assert not process.is_alive()
+    assert process not in multiprocessing.active_children()
+    assert recycling.apply(work.double, (2,)) == 4
+
+
+def test_no_template_where_it_would_not_pay() -> None:
+    """A small pool that keeps its workers forks them itself."""
+    with Pool(2, context=FORK) as pool:
+        pool.map(work.double, range(10))
+        assert not _templates()
+
+
+def test_many_workers_at_once_come_from_a_template() -> None:
+    """They all exist when the pool is there."""
+    with Pool(20, context=FORK) as pool:
+        (process,) = _templates()
+        assert len(pool._pool) == 20
+        assert {worker.ppid() for worker in process.children()} == {process.pid}
+        assert {worker.pid for worker in process.children()} == {p.pid for p in pool._pool}
+        assert pool.map(work.double, range(100), 1) == [2 * item for item in range(100)]
+    pool.join()
+    assert process_gone(process.pid)
+
+
+def test_a_template_that_was_killed_is_done_without(tmp_path: Path) -> None:
+    """Its workers go on, and are replaced; only how they end isn't known."""
+    with Pool(2, maxtasksperchild=1, context=FORK) as pool:
+        pool.map(work.double, range(4), 1)
+        waiting = [pool.apply_async(_hold, (tmp_path,)) for _ in range(2)]
+        poll(lambda: len(list(tmp_path.glob("*.begun"))) == 2)
+        (process,) = _templates()
+        process.kill()
+        poll(lambda: process_gone(process.pid))
+        (tmp_path / "go").touch()
+        assert all(result.get(30) for result in waiting)
+        assert pool.map(work.double, range(10), 1) == [2 * item for item in range(10)]
+        assert not _templates()
+        pool.map(work.double, range(4), 1)
+        with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
+            pool.apply(work.die_at, ("kill",))
+
+
+def test_a_template_that_does_not_answer_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has stopped it."""
+    monkeypatch.setattr(template, "_ANSWER_TIME", 0.2)
+    with Pool(1, maxtasksperchild=1, context=FORK) as pool:
+        pool.map(work.double, range(3), 1)
+        (process,) = _templates()
+        process.suspend()
+        assert pool.map(work.double, range(6), 1) == [2 * item for item in range(6)]
+        poll(lambda: process_gone(process.pid))
+
+
+def test_the_template_does_not_outlive_its_pool_s_process(
+    tmp_path: Path, obspool_dir: Path
+) -> None:
+    """Nor do its workers."""
+    path = tmp_path / "pids"
+    parent = FORK.Process(target=_own_and_stay, args=(str(path),))
+    parent.start()
+    poll(path.exists)
+    pids = [int(pid) for pid in path.read_text().split()]
+    parent.kill()
+    parent.join()
+    assert len(pids) == 11
+    poll(lambda: all(map(process_gone, pids)))
+    for left in obspool_dir.glob("*.sock"):
+        left.unlink()
+
+
+def _own_and_stay(path: str) -> None:
+    pool = Pool(10, context=FORK)
+    children = psutil.Process().children(recursive=True)
+    with open(f"{path}.new", "w") as file:  # noqa: PTH123
+        file.write(" ".join(str(child.pid) for child in children))
+    os.rename(f"{path}.new", path)  # noqa: PTH104
+    pool.apply(signal.pause)
+
+
+def test_a_fork_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template says that there was no room, and the pool asks later."""
+    forks = 0
+    fork = os.fork
+
+    def sometimes() -> int:
+        nonlocal forks
+        forks += 1
+        if multiprocessing.current_process().name == "obspool-template" and forks % 3 == 0:
+            raise BlockingIOError(11, "no more processes")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", sometimes)
+    with Pool(2, maxtasksperchild=1, context=FORK) as pool:
+        assert pool.map(work.double, range(12), 1) == [2 * item for item in range(12)]
