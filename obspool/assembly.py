@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from obspool.control import server as control
@@ -58,34 +59,42 @@ def assemble(
     """Make a pool's core, ready to be opened.
 
     Raises:
-        ValueError: the name has nothing usable in it, or `metrics` is no address.
-        MetricsServerError: `metrics` names an address that can't be had.
+        ValueError: the name has nothing usable in it.
     """
     published = os.environ.get("OBSPOOL_DISABLE") != "1"
-    remote = _Remote()
-    with ExitStack() as at_end:
-        socket = control.serve(remote) if published else None
-        at_end.callback(control.withdraw, remote)
-        facts = facts_of_this_process(
-            default_name() if name is None else name, engine_name, start_method, socket
-        )
-        segment = Segment.create(facts, processes, publish=published)
-        failed = at_end.enter_context(ExitStack())
+    facts = facts_of_this_process(
+        default_name() if name is None else name, engine_name, start_method
+    )
+    segment = Segment.prepare(facts, processes, publish=published)
+    with ExitStack() as failed:
         failed.callback(segment.close, PoolOutcome.ABANDONED)
-        url = _expose(metrics, segment, at_end) if published else None
         core = Core(
-            make_engine(segment, segment.facts.name),
+            make_engine(segment, facts.name),
             segment,
             processes=processes,
             max_tasks=max_tasks,
             balance=balance,
-            name=segment.facts.name,
+            name=facts.name,
         )
-        core.metrics_url = url
-        remote.core = core
         failed.pop_all()
-        core.at_end = at_end.pop_all()
+    if published:
+        core.announce = partial(_announce, core, metrics)
     return core
+
+
+def _announce(core: Core, metrics: Any) -> None:
+    """Let the pool be found: its control socket, its segment, its /metrics.
+
+    Raises:
+        ValueError: `metrics` is no address.
+        MetricsServerError: it is one that can't be had.
+    """
+    remote = _Remote()
+    core.at_end.callback(control.withdraw, remote)
+    core.segment.publish(control.serve(remote))
+    core.name = core.segment.facts.name
+    core.metrics_url = _expose(metrics, core.segment, core.at_end)
+    remote.core = core
 
 
 def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:

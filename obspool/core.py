@@ -75,6 +75,10 @@ GIVE_UP_AFTER = 4.0
 STATS_PATIENCE = 0.5
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Calling:
     """A call that may still bring a job: the pool doesn't end before it has."""
 
@@ -133,6 +137,7 @@ class Core:
         self.entering: dict[int, Calling] = {}  # calls that may still bring a job
         self._synced: list[threading.Event] = []
         self.at_end = ExitStack()  # what else belongs to the pool
+        self.announce: Callable[[], None] = _nothing  # called when the first workers exist
         self.metrics_url: str | None = None
         self._iterators: list[weakref.ref[IMapIterator]] = []
         self._to_open = processes  # workers that are still to be made before the pool is open
@@ -140,10 +145,7 @@ class Core:
         self.error: BaseException | None = None
         # In the creator's context, which forked workers inherit as the stdlib's first ones do.
         self._thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self._run,),
-            name=f"obspool-scheduler-{name}",
-            daemon=True,
+            target=contextvars.copy_context().run, args=(self._run,), daemon=True
         )
         _fork.register(self)
 
@@ -162,6 +164,8 @@ class Core:
             while self._to_open and not self.supervisor.ending:
                 self._round()
             if self.error is None:
+                self.announce()  # by now the workers start up
+                self._thread.name = f"obspool-scheduler-{self.name}"
                 self._thread.start()
         except BaseException as error:  # noqa: BLE001 - raised below, when all is put away
             self.error = error

@@ -87,7 +87,7 @@ def write_segment(
     shown = snapshot or make_snapshot(outcome=outcome)
     if outcome is PoolOutcome.DIED:
         shown = dataclasses.replace(shown, state=PoolState.RUNNING, outcome=None, ended_time=None)
-    layout = header.fitting(shown.facts, len(shown.workers), "x" * 64)
+    layout = header.fitting(shown.facts, len(shown.workers))
     raw = bytearray(layout.words * WORD)
     head = header.encode(shown.facts, layout)
     raw[: len(head)] = head

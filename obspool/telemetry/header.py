@@ -89,12 +89,11 @@ class Header:
         return self.tables.get(name, Table())
 
 
-def fitting(facts: PoolFacts, slots: int, longest_name: str) -> Layout:
-    """Return a layout whose header has room for these facts under whatever name they get."""
-    longest = dataclasses.replace(facts, name=longest_name)
+def fitting(facts: PoolFacts, slots: int) -> Layout:
+    """Return a layout whose header has room for these facts, the longest that may be written."""
     layout = Layout(slots)
     while True:
-        missing = PREFIX.size + len(_json(longest, layout)) - layout.header_words * WORD
+        missing = PREFIX.size + len(_json(facts, layout)) - layout.header_words * WORD
         if missing <= 0:
             return layout
         pages = -(-missing // (PAGE_WORDS * WORD))

@@ -1,7 +1,7 @@
 """The owner's side of a segment: making it, publishing it, ending it.
 
-    <directory>/.<pid>-<random>.tmp     made, preallocated, mapped, locked
-              │ under the directory's lock: the name is chosen, the header written
+    <directory>/.<pid>-<random>.tmp     prepare(): made, preallocated, mapped, locked
+              │ publish(): under the directory's lock: the name is chosen, the header written
               ▼ rename
     <directory>/<name>.<random>.obspool      what readers see; locked for the pool's life
               │ close(): state, outcome, end; the lock goes
@@ -48,6 +48,7 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENDED = list(PoolState).index(PoolState.ENDED)
 _OUTCOMES = list(PoolOutcome)
 _ZEROS = bytes(1 << 16)
+_MAX_FILE = 32  # characters of a control socket's name in its directory, and more
 
 # Files of pools that ended in this process: to look whether they live would cost each new one.
 _ended: deque[str] = deque(maxlen=retention.MAX_ENDED)
@@ -78,6 +79,7 @@ class Segment(cells.SegmentCells):
         super().__init__(fd, layout)
         self.facts = facts
         self.path: str | None = None
+        self._temporary: Path | None = None
         self.published = False
         self._held: bool | None = True
         self._swept = False
@@ -92,7 +94,7 @@ class Segment(cells.SegmentCells):
 
     @classmethod
     def create(cls, facts: PoolFacts, slots: int, *, publish: bool = True) -> Segment:
-        """Make the segment of a pool, in the first place that has room and gives the right.
+        """Make the segment of a pool; `prepare` and `publish` in one.
 
         Args:
             facts: a name that a live pool has already gets the next free suffix.
@@ -103,23 +105,47 @@ class Segment(cells.SegmentCells):
             ValueError: `facts.name` isn't a pool's name, or there are too many slots.
             OSError: not even memory is to be had.
         """
+        segment = cls.prepare(facts, slots, publish=publish)
+        if publish:
+            segment.publish(facts.control)
+        return segment
+
+    @classmethod
+    def prepare(cls, facts: PoolFacts, slots: int, *, publish: bool = True) -> Segment:
+        """Make a segment that workers can use, in the first place that has room and the right.
+
+        Args:
+            facts: see `create`; what is known when it is published may still be missing.
+            slots: see `create`.
+            publish: whether `publish` will be called.
+
+        Raises:
+            ValueError: see `create`.
+            OSError: see `create`.
+        """
         if facts.name != pool_name(facts.name):
             raise ValueError(f"not a pool's name: {facts.name!r}")
         if not 0 <= slots <= header.MAX_SLOTS:
             raise ValueError(f"at most {header.MAX_SLOTS} slots, not {slots}")
-        layout = header.fitting(facts, slots, "x" * MAX_NAME)
+        directories = place.candidates()
+        longest = max((len(str(directory)) for directory in directories), default=0) + _MAX_FILE
+        described = replace(facts, name="x" * MAX_NAME, control=facts.control or "x" * longest)
+        layout = header.fitting(described, slots)
         if not publish:
-            return _in_memory(facts, layout, published=False)
+            segment = _in_memory(facts, layout, place.PRIVATE_MEMORY)
+            segment._write_header()  # noqa: SLF001
+            return segment
         troubles: list[str] = []
-        for directory in place.candidates():
+        for directory in directories:
             try:
-                segment = _in_directory(directory, facts, layout)
+                return _in_directory(directory, facts, layout)
             except OSError as error:
                 troubles.append(f"{directory}: {error.strerror or error}")
-            else:
-                return segment
         facts = replace(facts, name=_free_name(facts.name))
-        segment = _in_memory(facts, layout, published=True)
+        segment = _in_memory(facts, layout, place.memory_name(facts.name))
+        if segment.fd >= 0:
+            with suppress(OSError):  # without locks its state alone says that it lives
+                locks.take(segment.fd)
         _log.info(
             "pool %s: no directory for its telemetry (%s); kept in memory, where this user's "
             "`obspool top` finds it while the pool lives",
@@ -127,6 +153,28 @@ class Segment(cells.SegmentCells):
             "; ".join(troubles),
         )
         return segment
+
+    def publish(self, control: str | None = None) -> None:
+        """Give the segment its name, and let it be found.
+
+        Args:
+            control: path of the control socket, None when there is none.
+        """
+        self.facts = replace(self.facts, control=control)
+        if self._temporary is None:
+            self._name(self.facts.name)
+            return
+        directory = self._temporary.parent
+        try:
+            with locks.directory(directory):
+                self._name(_free_name(self.facts.name))
+                path = directory / f"{self.facts.name}.{secrets.token_hex(6)}{place.SUFFIX}"
+                self._temporary.rename(path)
+        except OSError as error:  # the directory went away meanwhile
+            self.published = False
+            _log.info("pool %s: its telemetry can't be found: %s", self.facts.name, error)
+        else:
+            self._temporary, self.path = None, str(path)
 
     def held(self) -> bool | None:
         """Tell whether the pool lives; None in a forked child, which can't know."""
@@ -169,6 +217,9 @@ class Segment(cells.SegmentCells):
             self._held = False
             self._forget()
         _ended.append(Path(self.path or "").name)
+        if self._temporary is not None:  # it never got its name
+            with suppress(OSError):
+                self._temporary.unlink()
         if self.path is not None and retention.keep_seconds() == 0:
             with suppress(OSError):
                 Path(self.path).unlink()
@@ -218,11 +269,6 @@ def _in_directory(directory: Path, facts: PoolFacts, layout: Layout) -> Segment:
         try:
             _share(fd)
             locks.take(fd)
-            with locks.directory(directory):
-                name = _free_name(facts.name)
-                segment._name(name)  # noqa: SLF001 - its own factory
-                path = directory / f"{name}.{secrets.token_hex(6)}{place.SUFFIX}"
-                temporary.rename(path)
         except BaseException:
             segment.after_fork_in_child()
             raise
@@ -230,35 +276,26 @@ def _in_directory(directory: Path, facts: PoolFacts, layout: Layout) -> Segment:
         with suppress(OSError):
             temporary.unlink()
         raise
-    segment.path = str(path)
+    segment._temporary = temporary  # noqa: SLF001 - its own factory
     return segment
 
 
-def _in_memory(facts: PoolFacts, layout: Layout, *, published: bool) -> Segment:
+def _in_memory(facts: PoolFacts, layout: Layout, name: str) -> Segment:
     """Make a segment without a name in any directory.
 
     Raises:
         OSError: there is no memory.
     """
-    name = place.memory_name(facts.name) if published else place.PRIVATE_MEMORY
     makers = [_unlinked]
     if sys.platform == "linux":
         makers.insert(0, lambda: os.memfd_create(name, os.MFD_CLOEXEC))
     for make in makers:
         try:
-            segment = _made(make(), facts, layout)
-            break
+            return _made(make(), facts, layout)
         except OSError as error:
             _log.debug("pool %s: %s", facts.name, error)
-    else:
-        # A limit on the size of files (ulimit -f) is none on this; only forked workers share it.
-        segment = Segment(-1, layout, facts)
-    if published and segment.fd >= 0:
-        with suppress(OSError):  # without locks its state alone says that it lives
-            locks.take(segment.fd)
-    segment.published = published
-    segment._write_header()  # noqa: SLF001
-    return segment
+    # A limit on the size of files (ulimit -f) is none on this; only forked workers share it.
+    return Segment(-1, layout, facts)
 
 
 def _unlinked() -> int:

@@ -27,10 +27,11 @@ pytestmark = pytest.mark.skipif(not template.AVAILABLE, reason="no pidfd here: n
 FORK = multiprocessing.get_context("fork")
 
 
-def _templates() -> list[psutil.Process]:
-    """Return this process's children that aren't workers."""
-    workers = {process.pid for process in multiprocessing.active_children()}
-    return [child for child in psutil.Process().children() if child.pid not in workers]
+def _template(pool: Pool) -> psutil.Process | None:
+    """Return the pool's template process, if it has one."""
+    engine: Any = pool._core.engine  # type: ignore[union-attr]
+    found = engine._template
+    return None if found is None else psutil.Process(found._process.pid)
 
 
 @pytest.fixture
@@ -132,13 +133,14 @@ def test_no_template_where_it_would_not_pay() -> None:
     """A small pool that keeps its workers forks them itself."""
     with Pool(2, context=FORK) as pool:
         pool.map(work.double, range(10))
-        assert not _templates()
+        assert _template(pool) is None
 
 
 def test_many_workers_at_once_come_from_a_template() -> None:
     """They all exist when the pool is there."""
     with Pool(20, context=FORK) as pool:
-        (process,) = _templates()
+        process = _template(pool)
+        assert process is not None
         assert len(pool._pool) == 20
         assert {worker.ppid() for worker in process.children()} == {process.pid}
         assert {worker.pid for worker in process.children()} == {p.pid for p in pool._pool}
@@ -153,13 +155,14 @@ def test_a_template_that_was_killed_is_done_without(tmp_path: Path) -> None:
         pool.map(work.double, range(4), 1)
         waiting = [pool.apply_async(_hold, (tmp_path,)) for _ in range(2)]
         poll(lambda: len(list(tmp_path.glob("*.begun"))) == 2)
-        (process,) = _templates()
+        process = _template(pool)
+        assert process is not None
         process.kill()
         poll(lambda: process_gone(process.pid))
         (tmp_path / "go").touch()
         assert all(result.get(30) for result in waiting)
         assert pool.map(work.double, range(10), 1) == [2 * item for item in range(10)]
-        assert not _templates()
+        assert _template(pool) is None
         pool.map(work.double, range(4), 1)
         with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
             pool.apply(work.die_at, ("kill",))
@@ -170,7 +173,8 @@ def test_a_template_that_does_not_answer_is_done_without(monkeypatch: pytest.Mon
     monkeypatch.setattr(template, "_ANSWER_TIME", 0.2)
     with Pool(1, maxtasksperchild=1, context=FORK) as pool:
         pool.map(work.double, range(3), 1)
-        (process,) = _templates()
+        process = _template(pool)
+        assert process is not None
         process.suspend()
         assert pool.map(work.double, range(6), 1) == [2 * item for item in range(6)]
         poll(lambda: process_gone(process.pid))

@@ -234,7 +234,7 @@ POOL_FACTS = st.builds(
 @settings(deadline=None)
 def test_facts_come_back(facts: PoolFacts, slots: int) -> None:
     """All that a header says is read as it was written, but for lone surrogates."""
-    layout = header.fitting(facts, slots, "x" * 64)
+    layout = header.fitting(dataclasses.replace(facts, name="x" * 64), slots)
     raw = header.encode(facts, layout)
     found = header.decode(raw.ljust(layout.header_words * WORD, b"\0"), "")
     clean = json.loads(json.dumps(dataclasses.asdict(facts)).encode("utf-8", "replace"))

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import multiprocessing
 import os
+import shutil
 import stat
 import threading
 import time
@@ -388,3 +389,37 @@ def test_live_segment_ends_with_its_block() -> None:
         assert registry.find("nightly").alive
     assert not registry.find("nightly").alive
     assert segment.fd == -1
+
+
+def test_a_prepared_segment_is_found_once_it_is_published(obspool_dir: Path) -> None:
+    """Workers can use it before: their start needn't wait for its name."""
+    described = facts.facts_of_this_process("nightly", "processes", "fork")
+    segment = Segment.prepare(described, 1)
+    segment.cells[segment.layout.worker_block(0, 1) + WORKER["busy"]] = 42
+    assert not registry.list_pools().entries
+    control = str(obspool_dir / f"{2**22}-99.sock")
+    segment.publish(control)
+    (entry,) = registry.list_pools().entries
+    assert (entry.facts.name, entry.facts.control) == ("nightly", control)
+    segment.close(PoolOutcome.FINISHED)
+
+
+def test_a_segment_that_was_never_published_leaves_no_file(obspool_dir: Path) -> None:
+    """Its pool could not be opened."""
+    Segment.prepare(facts.facts_of_this_process("x", "", ""), 1).close(PoolOutcome.ABANDONED)
+    assert not list(obspool_dir.iterdir())
+
+
+def test_a_directory_that_goes_while_the_workers_start_stops_no_pool(
+    obspool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pool works, and says that it can't be found."""
+    segment = Segment.prepare(facts.facts_of_this_process("x", "", ""), 1)
+    shutil.rmtree(obspool_dir)
+    with caplog.at_level("INFO", "obspool"):
+        segment.publish()
+    obspool_dir.mkdir(0o700)
+    assert "pool x: its telemetry can't be found" in caplog.text
+    assert not segment.published
+    segment.cells[-1] = 1
+    segment.close(PoolOutcome.FINISHED)
