@@ -13,12 +13,10 @@ the child comes back to one of these objects, which few programs ever do.
 from __future__ import annotations
 
 import os
+import socket
 import weakref
 from threading import get_ident
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import socket
+from typing import Protocol
 
 
 class ForkAware(Protocol):
@@ -46,20 +44,36 @@ def unregister(owner: ForkAware) -> None:
     _owners.discard(owner)
 
 
-def own(*sockets: socket.socket) -> None:
-    """Have these closed in every child; they must be closed by `close` here.
+class Socket(socket.socket):
+    """A socket that forked children don't keep, but for those named to `keep`."""
 
-    Otherwise the child would close whatever has got their numbers.
-    """
-    settle()
-    _sockets.update([end.fileno() for end in sockets])
+    def __init__(self, family: int, kind: int, fileno: int) -> None:
+        """Take over a descriptor."""
+        super().__init__(family, kind, 0, fileno)
+        _sockets.add(fileno)
 
+    @classmethod
+    def of(cls, other: socket.socket) -> Socket:
+        """Take over another socket, which has no descriptor afterwards."""
+        family, kind, timeout = other.family, other.type, other.gettimeout()
+        found = cls(family, kind, other.detach())
+        found.settimeout(timeout)
+        return found
 
-def close(*sockets: socket.socket) -> None:
-    """Close what is owned."""
-    for end in sockets:
-        _sockets.discard(end.fileno())
-        end.close()
+    @classmethod
+    def pair(cls, kind: int = socket.SOCK_STREAM) -> tuple[Socket, Socket]:
+        """Make two that are connected."""
+        one, other = socket.socketpair(socket.AF_UNIX, kind)
+        return cls(socket.AF_UNIX, kind, one.detach()), cls(socket.AF_UNIX, kind, other.detach())
+
+    def close(self) -> None:
+        """Close it."""
+        _sockets.discard(self.fileno())  # before the number can be somebody else's
+        super().close()
+
+    def __del__(self) -> None:
+        """Forget the number that is closed now."""
+        _sockets.discard(self.fileno())
 
 
 def keep(*descriptors: int) -> None:
@@ -76,7 +90,6 @@ def settle() -> None:
     if _unsettled:
         _unsettled = False
         _forking.clear()
-        _sockets.intersection_update(_kept)
         for owner in list(_owners):
             owner.after_fork_in_child()
         _owners.clear()
@@ -86,23 +99,35 @@ def _after_fork_in_child() -> None:
     global _kept, _unsettled  # noqa: PLW0603
     _unsettled = True
     _kept = _forking.pop(get_ident(), ())
-    try:
-        _close_sockets()
-    except OSError:  # no null device, or no descriptor left for it
-        settle()
+    _close_sockets()
 
 
 def _close_sockets() -> None:
     """Close all sockets but the worker's own, and leave nothing in their places.
 
-    "Nothing" is the null device: the socket objects will still close their numbers, which must not
-    have become somebody else's.
+    "Nothing" is a descriptor of no use: the socket objects will still close their numbers, which
+    must not have become somebody else's.
     """
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in _sockets:
-        if descriptor not in _kept:
-            os.dup2(null, descriptor, inheritable=False)
-    os.close(null)
+    doomed = [descriptor for descriptor in _sockets if descriptor not in _kept]
+    _sockets.intersection_update(_kept)
+    if not doomed:
+        return
+    try:
+        nothing = _nothing()
+    except OSError:  # no descriptor is left: take one of these
+        os.close(doomed[0])
+        nothing = _nothing()
+    for descriptor in doomed:
+        if descriptor != nothing:
+            os.dup2(nothing, descriptor, inheritable=False)
+    if nothing not in doomed:
+        os.close(nothing)
+
+
+def _nothing() -> int:
+    if hasattr(os, "eventfd"):  # which needs no file
+        return os.eventfd(0, os.EFD_CLOEXEC)
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

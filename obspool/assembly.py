@@ -59,48 +59,48 @@ def assemble(
     """Make a pool's core, ready to be opened.
 
     Raises:
-        ValueError: the name has nothing usable in it.
+        ValueError: the name has nothing usable in it, or `metrics` is no address.
+        MetricsServerError: `metrics` names an address that can't be had.
     """
     published = os.environ.get("OBSPOOL_DISABLE") != "1"
     facts = facts_of_this_process(
         default_name() if name is None else name, engine_name, start_method
     )
+    remote = _Remote()
     segment = Segment.prepare(facts, processes, publish=published)
-    with ExitStack() as failed:
+    with ExitStack() as at_end:
+        at_end.callback(control.withdraw, remote)
+        failed = at_end.enter_context(ExitStack())
         failed.callback(segment.close, PoolOutcome.ABANDONED)
+        announce: Callable[[], None] | None = None
+        url = None
+        if published:
+            announce = partial(_announce, segment, remote)
+            if metrics is not False and (metrics is not None or os.environ.get("OBSPOOL_METRICS")):
+                announce()  # before anything is started: the address may be wrong
+                announce, url = None, _expose(metrics, segment, at_end)
         core = Core(
-            make_engine(segment, facts.name),
+            make_engine(segment, segment.facts.name),
             segment,
             processes=processes,
             max_tasks=max_tasks,
             balance=balance,
-            name=facts.name,
+            announce=announce,
         )
+        core.metrics_url = url
+        remote.core = core
         failed.pop_all()
-    if published:
-        core.announce = partial(_announce, core, metrics)
+        core.at_end = at_end.pop_all()
     return core
 
 
-def _announce(core: Core, metrics: Any) -> None:
-    """Let the pool be found: its control socket, its segment, its /metrics.
-
-    Raises:
-        ValueError: `metrics` is no address.
-        MetricsServerError: it is one that can't be had.
-    """
-    remote = _Remote()
-    core.at_end.callback(control.withdraw, remote)
-    core.segment.publish(control.serve(remote))
-    core.name = core.segment.facts.name
-    core.metrics_url = _expose(metrics, core.segment, core.at_end)
-    remote.core = core
+def _announce(segment: Segment, remote: _Remote) -> None:
+    """Let the pool be found: its control socket and its segment."""
+    segment.publish(control.serve(remote))
 
 
 def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
     """Serve /metrics where the program or OBSPOOL_METRICS says; return the URL."""
-    if metrics is None and not os.environ.get("OBSPOOL_METRICS"):
-        return None
     from obspool.exporters import server  # noqa: PLC0415 - prometheus_client, 60 ms
 
     def source() -> Any:
@@ -108,8 +108,6 @@ def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
 
     if metrics is None:
         exposure = server.expose_from_environment(source)
-    elif metrics is False:
-        return None
     else:
         exposure = server.expose(metrics, source)
     if exposure is None:

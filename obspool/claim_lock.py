@@ -23,7 +23,7 @@ class ClaimLock:
     Not reentrant. It stays locked if its holder dies.
     """
 
-    def __init__(self, descriptors: Sequence[int] = ()) -> None:
+    def __init__(self, descriptors: Sequence[int] | None = None) -> None:
         """Make an unlocked one: an eventfd, or a pipe where there is none.
 
         Args:
@@ -32,7 +32,7 @@ class ClaimLock:
         Raises:
             OSError: no descriptor is left.
         """
-        if descriptors:
+        if descriptors is not None:
             self._read, self._write = descriptors[0], descriptors[-1]
         elif hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

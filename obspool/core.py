@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from obspool.control.peer import Peer
+    from obspool.engines.protocol import WorkerId
     from obspool.jobs import Job
     from obspool.telemetry.segment import Segment
     from obspool.telemetry.snapshot import Snapshot
@@ -73,10 +74,6 @@ GIVE_UP_AFTER = 4.0
 
 # How long `stats` waits for the latest counts (seconds); after that it takes those that are there.
 STATS_PATIENCE = 0.5
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 class Calling:
@@ -110,11 +107,12 @@ class Core:
         processes: int,
         max_tasks: int | None,
         balance: bool,
-        name: str,
+        announce: Callable[[], None] | None = None,
     ) -> None:
+        """Make it; `announce` publishes the segment, when the first workers have been forked."""
         self.engine = engine
         self.segment = segment
-        self.name = name
+        self._announce = announce
         self.pid = os.getpid()
         self._recorder = Recorder(segment)
         self._recorder.workers_configured = processes
@@ -125,7 +123,7 @@ class Core:
             engine, self._recorder, self.supervisor, self._ledger, balance=balance
         )
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.callbacks = Callbacks(f"obspool-callbacks-{name}", self._count_callback_error)
+        self.callbacks = Callbacks(f"obspool-callbacks-{self.name}", self._count_callback_error)
         self.closing = self.terminating = False  # for callers: what was asked for
         self._closing = False
         self._terminated_at: int | None = None
@@ -137,44 +135,39 @@ class Core:
         self.entering: dict[int, Calling] = {}  # calls that may still bring a job
         self._synced: list[threading.Event] = []
         self.at_end = ExitStack()  # what else belongs to the pool
-        self.announce: Callable[[], None] = _nothing  # called when the first workers exist
         self.metrics_url: str | None = None
         self._iterators: list[weakref.ref[IMapIterator]] = []
-        self._to_open = processes  # workers that are still to be made before the pool is open
+        self._unopened: set[WorkerId] = set()  # first workers that are still to be made
+        self.opened = threading.Event()
         self.ended = threading.Event()
         self.error: BaseException | None = None
         # In the creator's context, which forked workers inherit as the stdlib's first ones do.
         self._thread = threading.Thread(
-            target=contextvars.copy_context().run, args=(self._run,), daemon=True
+            target=contextvars.copy_context().run,
+            args=(self._run,),
+            name=f"obspool-scheduler-{self.name}",
+            daemon=True,
         )
         _fork.register(self)
 
     def open(self) -> None:
         """Start everything; return when the workers exist.
 
-        Until then the caller does the scheduler's work: so the first workers are forked by its
-        thread, as the stdlib's are, and before the pool has threads of its own.
-
         Raises:
             Exception: what kept the first workers from being started at all.
         """
-        try:
-            self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
-            self.supervisor.open()
-            while self._to_open and not self.supervisor.ending:
-                self._round()
-            if self.error is None:
-                self.announce()  # by now the workers start up
-                self._thread.name = f"obspool-scheduler-{self.name}"
-                self._thread.start()
-        except BaseException as error:  # noqa: BLE001 - raised below, when all is put away
-            self.error = error
+        self._thread.start()
+        self.opened.wait()
         if self.error is not None:
-            self._terminate("the pool itself")
-            self._run()
+            self.ended.wait()
             raise self.error
 
     # -- from any thread
+
+    @property
+    def name(self) -> str:
+        """The pool's name, final once it is open."""
+        return self.segment.facts.name
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
         """Have the scheduler's thread call `action`."""
@@ -292,6 +285,7 @@ class Core:
 
     def _run(self) -> None:
         try:
+            self._begin()
             while not self._round():
                 pass
             self._end(PoolOutcome.ABANDONED if self._abandoned else PoolOutcome.FINISHED)
@@ -303,6 +297,15 @@ class Core:
             self._fail(broken, Outcome.CANCELLED)
             self.supervisor.kill_all(hard=True)
             self._end(PoolOutcome.BROKEN)
+
+    def _begin(self) -> None:
+        self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
+        self.supervisor.open()
+        self._unopened.update(self.supervisor.workers)
+        self.engine.open()
+        if self._announce is not None:
+            self._announce()  # while the workers start up
+            self._thread.name = f"obspool-scheduler-{self.name}"
 
     def _round(self) -> bool:
         """Wait, act, and tell; return whether the pool has ended."""
@@ -355,20 +358,22 @@ class Core:
             self.supervisor.ready(event.worker)
         elif isinstance(event, Exited):
             self._scheduler.exited(event)
+            self._see_opened(event.worker)
         elif isinstance(event, Revoked):
             self._scheduler.revoked(event)
         elif isinstance(event, Started):
             self.supervisor.started(event)
-            self._to_open = max(0, self._to_open - 1)
+            self._see_opened(event.worker)
         elif isinstance(event, InitializerFailed):
             self.supervisor.initializer_failed(event.worker)
             self.callbacks.call(lambda: self._decode_failure(event))  # unpickling is user code
         elif isinstance(event, StartFailed):
             self.supervisor.start_failed(event.worker, event.error)
             self.supervisor.gone(event.worker)
-            if self._to_open:
-                self.error = event.error
+            if event.worker in self._unopened:
+                self.error = self.error or event.error
                 self._terminate("the pool itself")
+            self._see_opened(event.worker)
 
     def _decode_failure(self, event: InitializerFailed) -> None:
         """Tell the supervisor why an initializer failed, from the callbacks' thread."""
@@ -377,6 +382,11 @@ class Core:
         except Exception as failure:  # noqa: BLE001 - the next best reason
             error = failure
         self.post(self.supervisor.start_failed, event.worker, error)
+
+    def _see_opened(self, worker: WorkerId) -> None:
+        self._unopened.discard(worker)
+        if not self._unopened:
+            self.opened.set()
 
     def _submit(self, job: Job) -> None:
         self._scheduler.submit(job)
@@ -469,17 +479,20 @@ class Core:
         """Let go of everything."""
         if self.supervisor.broken:
             outcome = PoolOutcome.BROKEN
-        self._fail(self._terminated_error(), Outcome.CANCELLED)
-        self._recorder.event(EventKind.POOL_ENDED, outcome.value)
-        self._record(time.monotonic_ns())
-        self._recorder.end(outcome)
-        self.at_end.close()
-        self.engine.close()
-        self.segment.close(outcome)
-        _fork.unregister(self)
-        self.ended.set()
-        self._refuse_all()
-        self.callbacks.close()
+        try:
+            self._fail(self._terminated_error(), Outcome.CANCELLED)
+            self._recorder.event(EventKind.POOL_ENDED, outcome.value)
+            self._record(time.monotonic_ns())
+            self._recorder.end(outcome)
+            self.at_end.close()
+            self.engine.close()
+            self.segment.close(outcome)
+            _fork.unregister(self)
+        finally:  # whatever failed, nobody waits for ever
+            self.ended.set()
+            self._refuse_all()
+            self.callbacks.close()
+            self.opened.set()
 
     def _refuse_all(self) -> None:
         """Give every job that came too late its error; callers and `_end` may do so at once."""
@@ -499,3 +512,4 @@ class Core:
         # New ones: another thread may have held the old ones' locks when the process forked.
         self.ended = threading.Event()
         self.ended.set()
+        self.opened = self.ended

@@ -216,7 +216,8 @@ class Supervisor:
         """A process is gone: note why, and see that its slot is filled."""
         worker = self.workers.pop(event.worker)
         slot = self.slots[worker.id.slot]
-        planned = worker.reason is not None and event.code == 0
+        ended_well = event.code == 0 or (event.code is None and not worker.outstanding)
+        planned = worker.reason is not None and ended_well
         if not planned and not (self.ending and worker.reason is not None):
             worker.reason = ExitReason.LOST
         reason = worker.reason or ExitReason.LOST
@@ -297,8 +298,7 @@ class Supervisor:
         self.ending = True
         for worker in list(self.workers.values()):
             worker.reason = worker.reason or reason
-            if worker.handle is not None:
-                self._engine.kill(worker.id, hard=hard)
+            self._engine.kill(worker.id, hard=hard)
 
     def overdue(self, now: int) -> list[Worker]:
         """Return the workers that have not become ready in time."""

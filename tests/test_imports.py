@@ -24,6 +24,7 @@ _DASHBOARD = Path(obspool_dashboard.__file__).parent
 # What a worker by spawn may have of obspool, beyond what its task imports.
 WORKER_MODULES = {
     "obspool",
+    "obspool._fork",
     "obspool._version",
     "obspool.claim_lock",
     "obspool.messages",

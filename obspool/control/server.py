@@ -18,14 +18,13 @@ import logging
 import math
 import os
 import selectors
-import socket
 import threading
 import time
 import weakref
 from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.util import Finalize
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from obspool import _fork
 from obspool.control import address
@@ -33,6 +32,9 @@ from obspool.control.address import NO_SIGNAL
 from obspool.control.peer import Peer, peer_of
 from obspool.control.protocol import MAX_LINE, Command, Reply, Request
 from obspool.errors import ControlError
+
+if TYPE_CHECKING:
+    import socket
 
 _log = logging.getLogger("obspool")
 
@@ -185,16 +187,16 @@ class _Server:
         self._host = host
         self._connections: dict[int, _Connection] = {}
         with ExitStack() as undo:
-            self._waker, self._wakened = socket.socketpair()
-            _fork.own(self._waker, self._wakened)
-            undo.callback(_fork.close, self._waker, self._wakened)
+            self._waker, self._wakened = _fork.Socket.pair()
+            undo.callback(self._waker.close)
+            undo.callback(self._wakened.close)
             self._waker.setblocking(False)
             self._wakened.setblocking(False)
             self._selector = selectors.DefaultSelector()
             undo.callback(self._selector.close)
             self._selector.register(self._wakened, selectors.EVENT_READ)
-            self._listener, self.path = address.listen()
-            _fork.own(self._listener)
+            listener, self.path = address.listen()
+            self._listener = _fork.Socket.of(listener)
             undo.pop_all()
         self._listening = False
         self._listen_again = 0.0  # a time before which accept() isn't tried
@@ -237,10 +239,10 @@ class _Server:
     def _release(self) -> None:
         """Close every descriptor, telling nobody: epoll and connections may be shared by a fork."""
         for connection in self._connections.values():
-            _fork.close(connection.socket)
+            connection.socket.close()
         self._connections.clear()
-        _fork.close(self._listener, self._waker, self._wakened)
-        self._selector.close()
+        for owned in (self._listener, self._selector, self._waker, self._wakened):
+            owned.close()
 
     def _run(self) -> None:
         try:
@@ -309,9 +311,9 @@ class _Server:
             refusal = f"uid {peer.uid} may not command uid {os.geteuid()}"
             self._reply(accepted, Reply(False, refusal))
             return
-        _fork.own(accepted)
-        self._connections[accepted.fileno()] = _Connection(accepted, peer)
-        self._selector.register(accepted, selectors.EVENT_READ)
+        connection = _Connection(_fork.Socket.of(accepted), peer)
+        self._connections[connection.socket.fileno()] = connection
+        self._selector.register(connection.socket, selectors.EVENT_READ)
 
     def _receive(self, connection: _Connection) -> None:
         try:
@@ -336,9 +338,8 @@ class _Server:
     def _reply(self, connection: socket.socket, reply: Reply) -> None:
         """Send the reply and end: it fits the empty socket buffer, so it never waits."""
         # A client that doesn't wait for its reply misses nothing.
-        with suppress(OSError):
+        with connection, suppress(OSError):
             connection.send(reply.encode(), NO_SIGNAL)
-        _fork.close(connection)
 
     def _end_late_ones(self) -> None:
         now = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,7 @@ from obspool.telemetry.bank import Claims
 from obspool.worker.process import WorkerSpec, arm, main
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable
 
     from obspool.engines.protocol import Plan, WorkerId
@@ -59,7 +59,8 @@ class LocalWorker:
 
     def close(self) -> None:
         """Close what is left, which ends the process."""
-        _fork.close(self.channel, self.lifeline, *self.theirs)
+        for end in (self.channel, self.lifeline, *self.theirs):
+            end.close()
 
 
 class Maker:
@@ -85,10 +86,11 @@ class Maker:
         workers = [one for one in prepared if isinstance(one, LocalWorker)]
         made: list[LocalWorker | StartFailed]
         made = [one for one in prepared if isinstance(one, StartFailed)]
-        if template is None or not self._passed_on(workers, template):
+        if not workers or template is None or not self._passed_on(workers, template):
             made += [self._attempt(self._start, worker.id, worker) for worker in workers]
         for worker in workers:
-            _fork.close(*worker.theirs)
+            for end in worker.theirs:
+                end.close()
         return made
 
     @staticmethod
@@ -110,30 +112,25 @@ class Maker:
 
     def _prepare(self, worker_id: WorkerId) -> LocalWorker:
         plan = self._plan
-        ends: list[socket.socket] = []
-        try:
-            lock = ClaimLock()
-            claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
-            claims.reset()
-            channel, theirs = _pair(ends)
-            channel.setblocking(False)
-            lifeline, their_lifeline = _pair(ends)
-            arm(their_lifeline)
-            spec = WorkerSpec(
-                *worker_id,
-                theirs.fileno(),
-                their_lifeline.fileno(),
-                plan.segment,
-                lock,
-                plan.initializer,
-                plan.initargs,
-            )
-            process = plan.make_process(target=main, args=(spec,))
-            process.name = process.name.replace("Process", "PoolWorker")
-            process.daemon = True
-        except BaseException:
-            _fork.close(*ends)
-            raise
+        lock = ClaimLock()
+        claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
+        claims.reset()
+        channel, theirs = _fork.Socket.pair()
+        channel.setblocking(False)
+        lifeline, their_lifeline = _fork.Socket.pair()
+        arm(their_lifeline)
+        spec = WorkerSpec(
+            *worker_id,
+            theirs.fileno(),
+            their_lifeline.fileno(),
+            plan.segment,
+            lock,
+            plan.initializer,
+            plan.initargs,
+        )
+        process = plan.make_process(target=main, args=(spec,))
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
         return LocalWorker(
             worker_id,
             process,
@@ -153,11 +150,3 @@ class Maker:
             worker.close()
             raise
         return worker
-
-
-def _pair(ends: list[socket.socket]) -> tuple[socket.socket, socket.socket]:
-    """Make a pair that other workers don't keep, and enter it in `ends`."""
-    pair = socket.socketpair()
-    _fork.own(*pair)
-    ends += pair
-    return pair

@@ -71,6 +71,7 @@ class ProcessEngine:
         self._wanted: deque[WorkerId] = deque()
         self._template: Template | None = None
         self._may_have_template = AVAILABLE
+        self._closed = False
         self._waker = Waker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
@@ -92,6 +93,11 @@ class ProcessEngine:
         else:
             self._starter.request(worker)
 
+    def open(self) -> None:
+        """Fork the first workers."""
+        while self._wanted:
+            self._fork_wanted()
+
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Write the batch to the channel, as far as it takes it now."""
         self._write(self._workers[worker], wire.batch_frame(batch))
@@ -110,12 +116,21 @@ class ProcessEngine:
         """Send SIGTERM or SIGKILL."""
         known = self._workers.get(worker)
         if known is None:
+            self._want_no_more(worker)
             return
         with suppress(OSError):  # it is gone already: its end is on its way
             if hard:
                 known.process.kill()
             else:
                 known.process.terminate()
+
+    def _want_no_more(self, worker: WorkerId) -> None:
+        """Drop a worker that is yet to be forked."""
+        wanted = worker in self._wanted
+        if wanted:
+            self._wanted.remove(worker)
+        if wanted or (self._template is not None and self._template.drop(worker)):
+            self._ready_events.append(Exited(worker, None, 0))
 
     def wake(self) -> None:
         """Have `poll` return."""
@@ -165,12 +180,22 @@ class ProcessEngine:
         """Close what is left; workers that could not be ended die with their lifelines."""
         for worker in list(self._workers.values()):
             self._forget(worker)
+        self._closed = True
+        self._close_made()
         if self._template is not None:
             self._template.close()
         self._starter.close()
         self._selector.close()
         self._waker.close()
         _fork.unregister(self)
+
+    def _close_made(self) -> None:
+        """Close what was made too late; from any thread."""
+        with suppress(IndexError):
+            while True:
+                worker = self._made.popleft()
+                if isinstance(worker, LocalWorker):
+                    worker.close()
 
     # -- encoding
 
@@ -199,6 +224,8 @@ class ProcessEngine:
 
     def _make(self, worker_id: WorkerId) -> None:
         self._made += self._maker.make([worker_id])
+        if self._closed:
+            self._close_made()
         if not self._starter.waiting():  # else the next one wakes: each turn of the GIL costs
             self._waker.wake()
 
@@ -231,11 +258,12 @@ class ProcessEngine:
 
     def _hear(self, template: Template) -> list[LocalWorker]:
         """Take what the template has made; return the workers of its that ended."""
-        made, ended = template.hear()
-        self._made += made
+        news = template.hear()
+        self._made += news.made
+        self._made += self._maker.make(news.failed)  # what is wrong is told, if that fails too
         if template.gone:
             self._lose(template)
-        return ended
+        return news.ended
 
     def _lose(self, template: Template) -> None:
         """Go on without the template: somebody killed or stopped it."""
@@ -257,6 +285,8 @@ class ProcessEngine:
         events.append(Started(made.id, made.process.pid, made.process))
 
     def _watch(self, worker: LocalWorker) -> None:
+        if worker.watched:
+            return
         worker.watched = True
         self._selector.register(worker.process.sentinel, selectors.EVENT_READ, (worker,))
 
@@ -297,7 +327,9 @@ class ProcessEngine:
             return
         while worker.open and self._read(worker, events):
             pass
-        code = reap(worker.process) if is_known(worker.process) else None
+        code = reap(worker.process)
+        if not is_known(worker.process):
+            code = None
         begun = worker.claims.begun()
         self._forget(worker)
         events.append(Exited(worker.id, code, begun))
@@ -306,14 +338,14 @@ class ProcessEngine:
         if worker.open:
             worker.open = False
             self._selector.unregister(worker.channel)
-            _fork.close(worker.channel)
+            worker.channel.close()
 
     def _forget(self, worker: LocalWorker) -> None:
         del self._workers[worker.id]
         self._shut(worker)
         if worker.watched:
             self._selector.unregister(worker.process.sentinel)
-        _fork.close(worker.lifeline)
+        worker.lifeline.close()
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's channels and its selector."""

@@ -140,6 +140,9 @@ class Engine(Protocol):
     def start(self, worker: WorkerId) -> None:
         """Begin to make a worker: Started, or StartFailed, follows; then Ready."""
 
+    def open(self) -> None:
+        """Make the first workers, which were asked for, if that can be done at once."""
+
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Send a batch to a worker that is ready; never waits."""
 

@@ -13,7 +13,6 @@ find what the pool's process was when the template was made.
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import marshal
 import os
@@ -22,15 +21,17 @@ import signal
 import socket
 import sys
 import time
+from array import array
+from collections import deque
 from contextlib import suppress
 from multiprocessing import process as mp_process
 from multiprocessing import util
 from multiprocessing.context import ForkProcess
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 from obspool import _fork
 from obspool.claim_lock import ClaimLock
-from obspool.engines.protocol import StartFailed, WorkerId
+from obspool.engines.protocol import WorkerId
 from obspool.engines.starter import adopt, list_process, reap, start_unlisted
 from obspool.worker.process import WorkerSpec, arm, die_with_parent, ignore, main
 
@@ -51,7 +52,7 @@ HONOURS_ATEXIT = sys.version_info >= (3, 13)
 UNKNOWN = 255
 
 # Seconds until a template that was asked is taken for stuck: a very large process forks slowly.
-_ANSWER_TIME = 30.0
+_ANSWER_TIME = 10.0
 
 # Workers that are asked for at once: as many descriptors go with them.
 MANY = 16
@@ -120,6 +121,14 @@ def is_known(process: Any) -> bool:
     return not (isinstance(popen, Adopted) and popen.orphaned)
 
 
+class News(NamedTuple):
+    """What a template tells: workers that it made and that ended, and those it could not make."""
+
+    made: list[LocalWorker]
+    ended: list[LocalWorker]
+    failed: list[WorkerId]
+
+
 class Template:
     """The pool's end of it.
 
@@ -135,33 +144,27 @@ class Template:
         Raises:
             OSError: there is no room for one more process, or no descriptor.
         """
-        ends: list[socket.socket] = []
+        self._channel, theirs = _fork.Socket.pair(socket.SOCK_SEQPACKET)
+        self._lifeline, their_lifeline = _fork.Socket.pair()
+        arm(their_lifeline)
+        self._process: Any = ForkProcess(
+            target=serve,
+            args=(plan, theirs, their_lifeline.fileno(), os.getpid()),
+            name="obspool-template",
+            daemon=True,
+        )
+        _fork.keep(theirs.fileno(), their_lifeline.fileno())
         try:
-            for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
-                pair = socket.socketpair(socket.AF_UNIX, kind)
-                _fork.own(*pair)
-                ends += pair
-            self._channel, theirs, self._lifeline, their_lifeline = ends
-            arm(their_lifeline)
-            self._process: Any = ForkProcess(
-                target=serve,
-                args=(plan, theirs, their_lifeline.fileno(), os.getpid()),
-                name="obspool-template",
-                daemon=True,
-            )
-            _fork.keep(theirs.fileno(), their_lifeline.fileno())
             start_unlisted(self._process)
-        except BaseException:
-            _fork.close(*ends)
-            raise
         finally:
             _fork.keep()
-        _fork.close(theirs, their_lifeline)
+            theirs.close()
+            their_lifeline.close()
         self._channel.setblocking(False)
         self.asked: dict[WorkerId, LocalWorker] = {}
         self.forked: dict[WorkerId, LocalWorker] = {}
         self.gone = False
-        self._asked_at = 0.0
+        self._heard_at = 0.0
 
     def fileno(self) -> int:
         """Return what becomes readable when there is something to hear."""
@@ -181,48 +184,61 @@ class Template:
             descriptors += [end.fileno() for end in worker.theirs]
             descriptors += worker.claims.lock.descriptors
         socket.send_fds(self._channel, [marshal.dumps(orders)], descriptors)
+        if not self.asked:
+            self._heard_at = time.monotonic()
         self.asked.update((worker.id, worker) for worker in workers)
-        self._asked_at = time.monotonic()
 
     def is_overdue(self) -> bool:
         """Tell whether it has been asked and gives no answer."""
-        return bool(self.asked) and time.monotonic() - self._asked_at > _ANSWER_TIME
+        return bool(self.asked) and time.monotonic() - self._heard_at > _ANSWER_TIME
 
-    def hear(self) -> tuple[list[LocalWorker | StartFailed], list[LocalWorker]]:
-        """Return the workers that were made, or could not be, and those that ended since."""
-        made: list[LocalWorker | StartFailed] = []
-        ended: list[LocalWorker] = []
+    def drop(self, worker_id: WorkerId) -> bool:
+        """Want a worker no more that it was asked for; return whether it was."""
+        worker = self.asked.pop(worker_id, None)
+        if worker is not None:
+            worker.close()  # its lifeline ends it, should it be there
+        return worker is not None
+
+    def hear(self) -> News:
+        """Return what it has to tell."""
+        news = News([], [], [])
         while True:
-            message, pidfds = b"", [0]
             try:
-                message, pidfds, _, _ = socket.recv_fds(self._channel, _MESSAGE, MANY)
+                message, pidfds, _ = _receive(self._channel, MANY)
             except BlockingIOError:
-                return made, ended
+                return news
             except OSError:
-                pass
+                message, pidfds = b"", []
             if not message:
                 self.gone = True
-                return made, ended
+                return news
+            self._heard_at = time.monotonic()
             forked, reaped = marshal.loads(message)  # noqa: S302 - our own child's
-            unclaimed = iter(pidfds)
-            for slot, generation, pid, error in forked:
-                worker = self.asked.pop(WorkerId(slot, generation))
-                if error:
+            unclaimed = deque(pidfds)
+            for slot, generation, pid in forked:
+                worker = self.asked.pop(WorkerId(slot, generation), None)
+                pidfd = unclaimed.popleft() if pid and unclaimed else -1
+                if worker is None:  # it was dropped meanwhile
+                    if pidfd >= 0:
+                        os.close(pidfd)
+                elif pidfd < 0:  # it could not be forked, or there was no descriptor left here
                     worker.close()
-                    made.append(StartFailed(worker.id, OSError(error, os.strerror(error))))
+                    news.failed.append(worker.id)
                 else:
-                    self.forked[worker.id] = worker
-                    adopt(worker.process, Adopted(pid, next(unclaimed)))
+                    adopt(worker.process, Adopted(pid, pidfd))
                     list_process(worker.process)
-                    made.append(worker)
+                    self.forked[worker.id] = worker
+                    news.made.append(worker)
             for slot, generation, code in reaped:
-                worker = self.forked.pop(WorkerId(slot, generation))
-                worker.process._popen.returncode = code  # noqa: SLF001
-                ended.append(worker)
+                worker = self.forked.pop(WorkerId(slot, generation), None)
+                if worker is not None:
+                    worker.process._popen.returncode = code  # noqa: SLF001
+                    news.ended.append(worker)
 
     def close(self) -> None:
         """End it: with its lifeline, as nothing is left for it to do."""
-        _fork.close(self._channel, self._lifeline)
+        self._channel.close()
+        self._lifeline.close()
         for worker in self.asked.values():
             worker.close()
         for worker in self.forked.values():
@@ -233,6 +249,19 @@ class Template:
         """Close the descriptors, in a forked child."""
         self._channel.close()
         self._lifeline.close()
+
+
+def _receive(channel: socket.socket, most: int) -> tuple[bytes, list[int], bool]:
+    """Return a message, its descriptors, and whether some of these were lost for lack of room.
+
+    As `socket.recv_fds`, which takes no flags: it would pass descriptors on to programs.
+    """
+    received = array("i")
+    room = socket.CMSG_LEN(most * received.itemsize)
+    message, ancillary, flags, _ = channel.recvmsg(_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    for _level, _kind, data in ancillary:
+        received.frombytes(data[: len(data) - len(data) % received.itemsize])
+    return message, received.tolist(), bool(flags & socket.MSG_CTRUNC)
 
 
 # -- in the template's process
@@ -300,32 +329,36 @@ class _Server:
         Its workers wait for each other: they would take the CPU that the next fork needs, and the
         pool isn't open before all of them are there.
         """
-        message, descriptors, _, _ = socket.recv_fds(self._channel, _MESSAGE, _MOST_DESCRIPTORS)
+        message, descriptors, cut = _receive(self._channel, _MOST_DESCRIPTORS)
         if not message:
             return False
+        if cut:  # no descriptor is left here: the pool does without a template
+            os._exit(1)
         orders: list[_Order] = marshal.loads(message)  # noqa: S302 - our own parent's
         each = len(descriptors) // len(orders)
         gate = os.pipe()
         forked = []
         pidfds = []
         for index, order in enumerate(orders):
-            theirs = descriptors[index * each : (index + 1) * each]
-            pid = error = 0
+            begin, end = index * each, (index + 1) * each
+            pid = 0
             try:
                 pid = os.fork()
                 if not pid:
-                    self._run_worker(order, theirs, gate)
+                    for descriptor in (*descriptors[:begin], *descriptors[end:], *self._workers):
+                        os.close(descriptor)
+                    self._run_worker(order, descriptors[begin:end], gate)
                 pidfd = os.pidfd_open(pid)
-            except OSError as failure:
-                error = failure.errno or errno.EIO
+            except OSError:
                 if pid:  # one that can't be watched
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+                pid = 0
             else:
                 pidfds.append(pidfd)
                 self._workers[pidfd] = pid, order[:2]
                 self._waiting.register(pidfd, select.POLLIN)
-            forked.append((*order[:2], pid, error))
+            forked.append((*order[:2], pid))
         os.write(gate[1], bytes(len(orders)))
         self._tell(forked=forked, pidfds=pidfds)
         for descriptor in (*gate, *descriptors):
@@ -376,11 +409,11 @@ class _Server:
 
     def _tell(
         self,
-        forked: Sequence[tuple[int, int, int, int]] = (),
+        forked: Sequence[tuple[int, int, int]] = (),
         reaped: Sequence[tuple[int, int, int]] = (),
         pidfds: Sequence[int] = (),
     ) -> None:
-        """Tell of forks (pids, or error numbers) and of ends (exit codes)."""
+        """Tell of forks (pids, 0 for one that failed) and of ends (exit codes)."""
         with suppress(OSError):  # the pool is gone
             socket.send_fds(
                 self._channel, [marshal.dumps((tuple(forked), tuple(reaped)))], list(pidfds)

@@ -146,6 +146,9 @@ class ThreadEngine:
         bank.end()
         self._events.put(Exited(worker, code, made.claims.begun()))
 
+    def open(self) -> None:
+        """Do nothing: `start` has done it."""
+
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Hand the batch over."""
         if worker in self._workers:

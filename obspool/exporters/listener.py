@@ -68,7 +68,7 @@ class _Connection:
         # shutdown() ends the connection even if a forked child has inherited it.
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
-        _fork.close(self.sock)
+        self.sock.close()
 
 
 class Listener:
@@ -86,7 +86,7 @@ class Listener:
             OSError: the socket can't listen: somebody else does, at the same address.
             RuntimeError: no thread can be started; the socket is closed.
         """
-        self._sock = sock
+        self._sock = sock = _fork.Socket.of(sock)
         self._respond = respond
         self._connections: dict[socket.socket, _Connection] = {}
         self._calls: deque[Callable[[], None]] = deque()
@@ -95,8 +95,7 @@ class Listener:
         sock.setblocking(False)
         sock.listen(_BACKLOG)
         self._selector = selectors.DefaultSelector()
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        _fork.own(sock, self._wake_reader, self._wake_writer)
+        self._wake_reader, self._wake_writer = _fork.Socket.pair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._selector.register(self._sock, selectors.EVENT_READ)
@@ -197,12 +196,12 @@ class Listener:
                 return
             self._enter(sock)
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _enter(self, accepted: socket.socket) -> None:
+        sock = _fork.Socket.of(accepted)
         if len(self._connections) >= MAX_CONNECTIONS:
             self._drop(min(self._connections.values(), key=lambda one: one.deadline))
         connection = _Connection(sock, time.monotonic() + READ_SECONDS)
         self._connections[sock] = connection
-        _fork.own(sock)
         sock.setblocking(False)
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
@@ -282,5 +281,6 @@ class Listener:
         # A child forked by C code, which no hook of ours ran in, would keep the port listening.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        _fork.close(self._sock, self._wake_reader, self._wake_writer)
+        for end in (self._sock, self._wake_reader, self._wake_writer):
+            end.close()
         self._selector.close()

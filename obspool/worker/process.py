@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from types import FunctionType
 
-from obspool import wire
+from obspool import _fork, wire
 from obspool.telemetry.bank import Bank, Claims
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 _READY = wire.plain_frame(wire.Frame.READY)[0]
+
+# Of this process: open to its very end.
+_lifelines: list[socket.socket] = []
 
 # What `__main__` had before the initializer: by this `obspool.namespaces` tells what a worker
 # changed.
@@ -112,7 +115,8 @@ def main(spec: WorkerSpec) -> None:
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
         _signal.signal(signal.SIGINT, ignore)
     gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
-    channel = socket.socket(fileno=spec.channel)
+    channel = _fork.Socket(socket.AF_UNIX, socket.SOCK_STREAM, spec.channel)
+    _lifelines.append(_fork.Socket(socket.AF_UNIX, socket.SOCK_STREAM, spec.lifeline))
     codec = PickleCodec()
     # The parent is gone, or has given this worker up:
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
