@@ -160,6 +160,8 @@ class ProcessEngine:
                     self._write(worker, ())
                 if mask & selectors.EVENT_READ:
                     self._read(worker, events)
+            elif self._template is not None and self._template.will_tell(worker[0]):
+                self._unwatch(worker[0])
             else:
                 ended.append(worker[0])
         now = time.monotonic()
@@ -280,15 +282,18 @@ class ProcessEngine:
             return
         self._workers[made.id] = made
         self._selector.register(made.channel, selectors.EVENT_READ, made)
-        if self._template is None or made.id not in self._template.forked:
-            self._watch(made)
+        self._watch(made)
         events.append(Started(made.id, made.process.pid, made.process))
 
     def _watch(self, worker: LocalWorker) -> None:
+        if not worker.watched:
+            worker.watched = True
+            self._selector.register(worker.process.sentinel, selectors.EVENT_READ, (worker,))
+
+    def _unwatch(self, worker: LocalWorker) -> None:
         if worker.watched:
-            return
-        worker.watched = True
-        self._selector.register(worker.process.sentinel, selectors.EVENT_READ, (worker,))
+            worker.watched = False
+            self._selector.unregister(worker.process.sentinel)
 
     def _write(self, worker: LocalWorker, parts: Any) -> None:
         if not worker.open:
@@ -343,8 +348,7 @@ class ProcessEngine:
     def _forget(self, worker: LocalWorker) -> None:
         del self._workers[worker.id]
         self._shut(worker)
-        if worker.watched:
-            self._selector.unregister(worker.process.sentinel)
+        self._unwatch(worker)
         worker.lifeline.close()
 
     def after_fork_in_child(self) -> None:

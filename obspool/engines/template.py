@@ -164,6 +164,7 @@ class Template:
         self.asked: dict[WorkerId, LocalWorker] = {}
         self.forked: dict[WorkerId, LocalWorker] = {}
         self.gone = False
+        self._ending: set[WorkerId] = set()
         self._heard_at = 0.0
 
     def fileno(self) -> int:
@@ -184,13 +185,25 @@ class Template:
             descriptors += [end.fileno() for end in worker.theirs]
             descriptors += worker.claims.lock.descriptors
         socket.send_fds(self._channel, [marshal.dumps(orders)], descriptors)
-        if not self.asked:
-            self._heard_at = time.monotonic()
+        self._expect()
         self.asked.update((worker.id, worker) for worker in workers)
 
+    def will_tell(self, worker: LocalWorker) -> bool:
+        """Tell whether the exit code of a worker that has ended is yet to be heard."""
+        if worker.id not in self.forked:
+            return False
+        self._expect()
+        self._ending.add(worker.id)
+        return True
+
+    def _expect(self) -> None:
+        if not self.asked and not self._ending:
+            self._heard_at = time.monotonic()
+
     def is_overdue(self) -> bool:
-        """Tell whether it has been asked and gives no answer."""
-        return bool(self.asked) and time.monotonic() - self._heard_at > _ANSWER_TIME
+        """Tell whether it has something to tell, and doesn't."""
+        expected = self.asked or self._ending
+        return bool(expected) and time.monotonic() - self._heard_at > _ANSWER_TIME
 
     def drop(self, worker_id: WorkerId) -> bool:
         """Want a worker no more that it was asked for; return whether it was."""
@@ -230,6 +243,7 @@ class Template:
                     self.forked[worker.id] = worker
                     news.made.append(worker)
             for slot, generation, code in reaped:
+                self._ending.discard(WorkerId(slot, generation))
                 worker = self.forked.pop(WorkerId(slot, generation), None)
                 if worker is not None:
                     worker.process._popen.returncode = code  # noqa: SLF001

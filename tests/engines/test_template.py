@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from obspool import Pool, WorkerLostError
+from obspool import Pool, PoolBrokenError, WorkerLostError
 from obspool.engines import template
 from tests.helpers import poll, process_gone
 from tests.pool import work
@@ -176,8 +177,69 @@ def test_a_template_that_does_not_answer_is_done_without(monkeypatch: pytest.Mon
         process = _template(pool)
         assert process is not None
         process.suspend()
+        with pytest.raises(WorkerLostError, match="its exit code is not known"):
+            pool.apply(work.die_at, ("kill",))
         assert pool.map(work.double, range(6), 1) == [2 * item for item in range(6)]
         poll(lambda: process_gone(process.pid))
+
+
+def test_a_template_that_dies_after_its_answer_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer and the end are heard at once."""
+    hear = template.Template.hear
+    killed: list[int] = []
+
+    def hear_both(self: template.Template) -> template.News:
+        if self.asked and not killed:
+            killed.append(self._process.pid)
+            psutil.Process(self._process.pid).kill()
+            poll(lambda: process_gone(killed[0]))
+        return hear(self)
+
+    monkeypatch.setattr(template.Template, "hear", hear_both)
+    with Pool(2, maxtasksperchild=1, context=FORK) as pool:
+        assert pool.map(work.double, range(8), 1) == [2 * item for item in range(8)]
+    assert killed
+
+
+@pytest.mark.parametrize("room", [1, 3, 5, 6, 7, 9])
+def test_descriptors_that_run_out_leave_nobody_waiting(room: int) -> None:
+    """For a short while work goes on afterwards; else the pool says what is wrong."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Pool(2, maxtasksperchild=1, context=FORK) as pool:
+        pool.map(work.double, range(4), 1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + room, limits[1]))
+        result = pool.map_async(work.double, range(8), 1)
+        result.wait(0.3)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        try:
+            assert result.get(30) == [2 * item for item in range(8)]
+        except PoolBrokenError as error:
+            assert "Too many open files" in str(error)  # noqa: PT017
+
+
+def test_a_worker_has_no_descriptor_of_another(recycling: Pool) -> None:
+    """Nor do programs that it starts."""
+    with Pool(9, context=FORK) as pool:
+        pool.map(work.double, range(100), 1)
+        kinds = pool.apply(_descriptors)
+    assert sorted(kinds) == sorted(recycling.apply(_descriptors))
+
+
+def _descriptors() -> list[str]:
+    """Return the kinds of those that a program would inherit, and the number of our sockets."""
+    kept = []
+    sockets = 0
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            kind = os.readlink(f"/proc/self/fd/{name}").split(":")[0]  # noqa: PTH115
+            sockets += kind == "socket"
+            if os.get_inheritable(int(name)):
+                kept.append(kind)
+        except OSError:
+            pass
+    return [*kept, f"{sockets} sockets"]
 
 
 def test_the_template_does_not_outlive_its_pool_s_process(
