@@ -1,8 +1,9 @@
-"""The engine of local processes: a socketpair for each worker, one selector, one starter thread.
+"""The engine of local processes: a socketpair for each worker, one selector, and who starts them.
 
-scheduler thread                    starter thread                     worker process
-    poll() ─────── fork ──────────────────────────────────────────────> main()
-    start() ────── request ───────────> spawn ─────────────────────────> main()
+scheduler thread                    starter thread or template         worker process
+    poll() ─────── fork, of a few ─────────────────────────────────────> main()
+    poll() ─────── orders ────────────> template: fork ────────────────> main()
+    start() ────── request ───────────> starter: spawn ────────────────> main()
     poll() <───── Started, wake ────────────┘                               │
     send() ─ Sender ── channel (non-blocking here) ────────────────────────>│ (blocking there)
     poll() <─ FrameReader ── channel ───────────────────────────────────────┘
@@ -59,7 +60,7 @@ class ProcessEngine:
     killable = True
 
     def __init__(self, plan: Plan, name: str) -> None:
-        """Start the starter thread; `name` is for its people."""
+        """Make an engine without workers; `name` is for its threads."""
         self.start_method: str = plan.context.get_start_method()
         self._plan = plan
         self._functions = Functions(self.start_method)

@@ -251,8 +251,7 @@ class Template:
 
     def close(self) -> None:
         """End it: with its lifeline, as nothing is left for it to do."""
-        self._channel.close()
-        self._lifeline.close()
+        self.abandon()
         for worker in self.asked.values():
             worker.close()
         for worker in self.forked.values():
