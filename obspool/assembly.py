@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from obspool.announcement import Announcement
 from obspool.control import server as control
 from obspool.core import Core
 from obspool.errors import ControlError
@@ -72,31 +73,29 @@ def assemble(
         at_end.callback(control.withdraw, remote)
         failed = at_end.enter_context(ExitStack())
         failed.callback(segment.close, PoolOutcome.ABANDONED)
-        announce: Callable[[], None] | None = None
+        serve = partial(control.serve, remote) if published else None
+        announcement = Announcement(segment, serve)
         url = None
-        if published:
-            announce = partial(_announce, segment, remote)
-            if metrics is not False and (metrics is not None or os.environ.get("OBSPOOL_METRICS")):
-                announce()  # before anything is started: the address may be wrong
-                announce, url = None, _expose(metrics, segment, at_end)
+        if (
+            published
+            and metrics is not False
+            and (metrics is not None or os.environ.get("OBSPOOL_METRICS"))
+        ):
+            announcement.make()  # before anything is started: the address may be wrong
+            url = _expose(metrics, segment, at_end)
         core = Core(
             make_engine(segment, segment.facts.name),
             segment,
             processes=processes,
             max_tasks=max_tasks,
             balance=balance,
-            announce=announce,
+            announcement=announcement,
         )
         core.metrics_url = url
         remote.core = core
         failed.pop_all()
         core.at_end = at_end.pop_all()
     return core
-
-
-def _announce(segment: Segment, remote: _Remote) -> None:
-    """Let the pool be found: its control socket and its segment."""
-    segment.publish(control.serve(remote))
 
 
 def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:

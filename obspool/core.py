@@ -54,6 +54,7 @@ from obspool.words import EventKind, Outcome, PoolOutcome, PoolState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from obspool.announcement import Announcement
     from obspool.control.peer import Peer
     from obspool.engines.protocol import WorkerId
     from obspool.jobs import Job
@@ -107,12 +108,11 @@ class Core:
         processes: int,
         max_tasks: int | None,
         balance: bool,
-        announce: Callable[[], None] | None = None,
+        announcement: Announcement,
     ) -> None:
-        """Make it; `announce` publishes the segment, when the first workers have been forked."""
         self.engine = engine
         self.segment = segment
-        self._announce = announce
+        self._announcement = announcement
         self.pid = os.getpid()
         self._recorder = Recorder(segment)
         self._recorder.workers_configured = processes
@@ -123,7 +123,9 @@ class Core:
             engine, self._recorder, self.supervisor, self._ledger, balance=balance
         )
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.callbacks = Callbacks(f"obspool-callbacks-{self.name}", self._count_callback_error)
+        self.callbacks = Callbacks(
+            f"obspool-callbacks-{segment.facts.name}", self._count_callback_error
+        )
         self.closing = self.terminating = False  # for callers: what was asked for
         self._closing = False
         self._terminated_at: int | None = None
@@ -145,7 +147,7 @@ class Core:
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._run,),
-            name=f"obspool-scheduler-{self.name}",
+            name=f"obspool-scheduler-{segment.facts.name}",
             daemon=True,
         )
         _fork.register(self)
@@ -166,7 +168,11 @@ class Core:
 
     @property
     def name(self) -> str:
-        """The pool's name, final once it is open."""
+        """The pool's name; whoever asks waits until it is final."""
+        _fork.settle()
+        if not self._announcement.is_made() and threading.current_thread() is not self._thread:
+            self.post(self._announcement.make)
+            self._announcement.wait()
         return self.segment.facts.name
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
@@ -193,7 +199,7 @@ class Core:
             if here:
                 feeder.run(copy=copy)
             else:
-                name = f"obspool-feeder-{self.name}"
+                name = f"obspool-feeder-{self.segment.facts.name}"
                 threading.Thread(target=feeder.run_in_thread, name=name, daemon=True).start()
         except BaseException as error:  # interrupted, or no thread is to be had
             self.post(self._ledger.abandon, job, error, Outcome.CANCELLED)
@@ -267,6 +273,7 @@ class Core:
             raise ForkedPoolError(f"this pool belongs to process {self.pid}")
         if not self.ended.is_set() and threading.current_thread() is not self._thread:
             synced = threading.Event()
+            self.post(self._announcement.make)
             self.post(self._synced.append, synced)
             synced.wait(STATS_PATIENCE)
         return read(self.segment)
@@ -303,9 +310,6 @@ class Core:
         self.supervisor.open()
         self._unopened.update(self.supervisor.workers)
         self.engine.open()
-        if self._announce is not None:
-            self._announce()  # while the workers start up
-            self._thread.name = f"obspool-scheduler-{self.name}"
 
     def _round(self) -> bool:
         """Wait, act, and tell; return whether the pool has ended."""
@@ -324,6 +328,9 @@ class Core:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
             self.supervisor.shut_down()
+        announced_at = self._announcement.due
+        if announced_at is not None and now >= announced_at:
+            self._announcement.make()
         if now - self._beat_at >= _HEARTBEAT or self._terminated_at is not None:
             self._beat(now)
         if now - self._recorded_at >= _RECORD_EVERY or self._synced:
@@ -340,9 +347,9 @@ class Core:
         due = self._beat_at + _HEARTBEAT
         if self._unrecorded:
             due = min(due, self._recorded_at + _RECORD_EVERY)
-        look_at = self._scheduler.look_at
-        if look_at is not None:
-            due = min(due, look_at)
+        for at in (self._scheduler.look_at, self._announcement.due):
+            if at is not None:
+                due = min(due, at)
         if self._terminated_at is not None:
             due = min(due, now + _SECOND // 20)
         return max(0, due - now) / _SECOND
@@ -483,6 +490,7 @@ class Core:
             self._fail(self._terminated_error(), Outcome.CANCELLED)
             self._recorder.event(EventKind.POOL_ENDED, outcome.value)
             self._record(time.monotonic_ns())
+            self._announcement.make_at_end()
             self._recorder.end(outcome)
             self.at_end.close()
             self.engine.close()
@@ -490,6 +498,7 @@ class Core:
             _fork.unregister(self)
         finally:  # whatever failed, nobody waits for ever
             self.ended.set()
+            self._announcement.release()
             self._refuse_all()
             self.callbacks.close()
             self.opened.set()
@@ -513,3 +522,4 @@ class Core:
         self.ended = threading.Event()
         self.ended.set()
         self.opened = self.ended
+        self._announcement.after_fork_in_child()

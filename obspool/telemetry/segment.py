@@ -15,6 +15,7 @@ Where no directory has room or gives the right, the segment is a memfd, which re
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -37,7 +38,7 @@ from obspool.telemetry.layout import POOL, WORD
 from obspool.words import PoolOutcome, PoolState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from obspool.telemetry.layout import Layout
     from obspool.telemetry.snapshot import PoolFacts
@@ -77,7 +78,12 @@ class Segment(cells.SegmentCells):
             OSError: it can't be mapped.
         """
         super().__init__(fd, layout)
-        self.facts = facts
+        self._wanted = facts.name
+        # Until it is published other processes don't matter: what was made first is named first.
+        taken = {segment.facts.name for segment in own.segments()}
+        self.facts: PoolFacts = replace(
+            facts, name=_first(facts.name, lambda name: name not in taken)
+        )
         self.path: str | None = None
         self._temporary: Path | None = None
         self.published = False
@@ -134,6 +140,7 @@ class Segment(cells.SegmentCells):
         if not publish:
             segment = _in_memory(facts, layout, place.PRIVATE_MEMORY)
             segment._write_header()  # noqa: SLF001
+            own.remove(segment)  # it holds no lock, and takes nobody's name
             return segment
         troubles: list[str] = []
         for directory in directories:
@@ -167,7 +174,7 @@ class Segment(cells.SegmentCells):
         directory = self._temporary.parent
         try:
             with locks.directory(directory):
-                self._name(_free_name(self.facts.name))
+                self._name(_free_name(self._wanted, self))
                 path = directory / f"{self.facts.name}.{secrets.token_hex(6)}{place.SUFFIX}"
                 self._temporary.rename(path)
         except OSError as error:  # the directory went away meanwhile
@@ -346,16 +353,21 @@ def _share(fd: int) -> None:
     os.fchmod(fd, mode)
 
 
-def _free_name(wanted: str) -> str:
-    """Return the name, or the first of its suffixed forms, that no live pool of ours has."""
-    taken = {segment.facts.name for segment in own.segments() if segment.published}
+def _first(wanted: str, is_free: Callable[[str], bool]) -> str:
+    """Return the name, or the first of its suffixed forms, that is free."""
+    return next(filter(is_free, (with_suffix(wanted, number) for number in itertools.count(1))))
+
+
+def _free_name(wanted: str, segment: Segment | None = None) -> str:
+    """Return the first form of the name that no other live pool of ours than the segment's has."""
+    taken = {other.facts.name for other in own.segments() if other is not segment}
     files = list(_segments_by_name(wanted[: MAX_NAME // 2], place.candidates()))
-    number = 1
-    while True:
-        name = with_suffix(wanted, number)
-        if name not in taken and not any(base == name and _lives(file) for base, file in files):
-            return name
-        number += 1
+    return _first(
+        wanted,
+        lambda name: (
+            name not in taken and not any(base == name and _lives(file) for base, file in files)
+        ),
+    )
 
 
 def _segments_by_name(
