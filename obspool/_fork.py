@@ -72,8 +72,8 @@ class Socket(socket.socket):
         super().close()
 
     def __del__(self) -> None:
-        """Forget the number that is closed now."""
-        _sockets.discard(self.fileno())
+        """Close it, without a warning: nobody refers to it any more."""
+        self.close()
 
 
 def keep(*descriptors: int) -> None:

@@ -73,6 +73,9 @@ _RECORD_EVERY = _SECOND // 100
 KILL_AFTER = 1.0
 GIVE_UP_AFTER = 4.0
 
+# A larger item isn't sent by a caller's thread: a channel need not take it at once.
+DIRECT_BYTES = 4096
+
 # How long `stats` waits for the latest counts (seconds); after that it takes those that are there.
 STATS_PATIENCE = 0.5
 
@@ -205,15 +208,20 @@ class Core:
             self.post(self._ledger.abandon, job, error, Outcome.CANCELLED)
             raise
 
-    def run_one(self, job: Job, item: Any, *, copy: bool) -> None:
-        """Have a job of one item run."""
+    def run_one(self, job: Job, item: Any, *, copy: bool, direct: bool) -> None:
+        """Have a job of one item run; `direct`: the caller waits for it, and nothing else."""
         try:
             payload = self.engine.encode(item, copy=copy)
         except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
             self.fail(job, error)
             return
         job.feed_one(payload)
-        self.post(self._submit, job)
+        if (
+            not direct
+            or self.engine.size(payload) > DIRECT_BYTES
+            or not self._scheduler.offers.take(job, payload)
+        ):
+            self.post(self._submit, job)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Have a job end with an error: it can't be sent at all."""
@@ -315,10 +323,11 @@ class Core:
         """Wait, act, and tell; return whether the pool has ended."""
         events = self.engine.poll(self._timeout())
         now = time.monotonic_ns()
+        quiet = not self.entering  # before the inbox is emptied: nothing can come later
+        self._scheduler.settle()  # before the answers to it
         self._unrecorded = self._unrecorded or bool(events or self._inbox)
         for event in events:
             self._handle(event, now)
-        quiet = not self.entering  # before the inbox is emptied: nothing can come later
         while self._inbox:
             action, arguments = self._inbox.popleft()
             action(*arguments)
@@ -327,6 +336,7 @@ class Core:
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
+            self._scheduler.withdraw()
             self.supervisor.shut_down()
         announced_at = self._announcement.due
         if announced_at is not None and now >= announced_at:
@@ -432,6 +442,7 @@ class Core:
         self.supervisor.kill_all(hard=True)
 
     def _fail(self, error: BaseException, outcome: Outcome) -> None:
+        self._scheduler.withdraw()
         self._ledger.fail_all(self.supervisor.workers.values(), error, outcome)
         self._scheduler.clear()
         self._tell()

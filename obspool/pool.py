@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
 SMALL_JOB = 64
 
+# How long `apply` waits (seconds) until it sees to it that its job is counted and balanced.
+UNTOLD_TIME = 0.01
+
 # How long terminate() waits for the end (seconds): the scheduler gives up a little earlier.
 TERMINATE_PATIENCE = 5.0
 
@@ -197,7 +200,11 @@ class Pool(mp_pool.Pool):
         kwds: Mapping[str, Any] = {},
     ) -> Any:
         """Call `func(*args, **kwds)` in a worker and return its result."""
-        return self._apply(func, args, kwds, None, None, copy=False).get()
+        result = self._apply(func, args, kwds, None, None, wait=True)
+        result.wait(UNTOLD_TIME)
+        if not result.ready():
+            self._live().engine.wake()  # the scheduler may not know of it yet
+        return result.get()
 
     def apply_async(
         self,
@@ -208,7 +215,7 @@ class Pool(mp_pool.Pool):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult:
         """Have `func(*args, **kwds)` called in a worker; return what its result will be."""
-        return self._apply(func, args, kwds, callback, error_callback, copy=True)
+        return self._apply(func, args, kwds, callback, error_callback)
 
     def _apply(
         self,
@@ -218,14 +225,14 @@ class Pool(mp_pool.Pool):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         *,
-        copy: bool,
+        wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
         with Calling(core):
             self._check_running()
             result = AsyncResult(self, core.engine.decode, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-            self._run(JobKind.APPLY, func, call, 1, result, item, copy=copy)
+            self._run(JobKind.APPLY, func, call, 1, result, item, copy=not wait)
             return result
 
     def map(
@@ -355,7 +362,7 @@ class Pool(mp_pool.Pool):
             return
         job = Job(kind, function, call, chunksize, result)
         if kind is JobKind.APPLY:
-            core.run_one(job, items, copy=copy)
+            core.run_one(job, items, copy=copy, direct=not copy)
         else:
             core.run(job, items, copy=copy, here=here)
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from obspool.balancer import Balancer
 from obspool.messages import Batch, FunctionMessage, Piece
+from obspool.offers import Offers
 from obspool.words import ExitReason, WorkerState
 
 if TYPE_CHECKING:
     from obspool.engines.protocol import Engine, Exited, Results, Revoked
     from obspool.jobs import Job, Sent
     from obspool.ledger import Ledger
+    from obspool.offers import Offer
     from obspool.supervisor import Supervisor, Worker
     from obspool.telemetry.recorder import Recorder
 
@@ -56,6 +58,7 @@ class Scheduler:
         self._supervisor = supervisor
         self._ledger = ledger
         self._balancer = Balancer(engine, balance=balance)
+        self.offers = Offers(engine)
         self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
@@ -117,15 +120,63 @@ class Scheduler:
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
+                self._withdraw(worker)
                 if not self._give(worker, len(able), now):
                     break
         if self._feeding:
             self._see_fed()
+        idle = 0
+        for worker in able:
+            if not worker.tasks:
+                idle += 1
+                if worker.offer is None and worker.tasks_left > 1 and not worker.forget:
+                    self.offers.make(worker)
         if not self._recorder.tasks_outstanding:
             self._balancer.rest()
             return
-        idle = sum(1 for worker in able if not worker.tasks)
         self._balancer.look(self._supervisor.workers.values(), idle, now, self._pace)
+
+    # -- what callers sent themselves
+
+    def settle(self) -> None:
+        """Enter what callers have sent: before any answer to it is looked at."""
+        for offer in self.offers.taken():
+            self._enter(offer)
+
+    def withdraw(self) -> None:
+        """Take all offers back."""
+        for worker in self._supervisor.workers.values():
+            self._withdraw(worker)
+
+    def _withdraw(self, worker: Worker) -> None:
+        offer = self.offers.withdraw(worker)
+        if offer is not None:
+            self._enter(offer)
+
+    def _enter(self, offer: Offer) -> None:
+        """Enter a job that a caller has sent, or was interrupted before it did."""
+        job, worker = offer.claims[0], offer.worker
+        if job is None:
+            return
+        self._ledger.submit(job)
+        sent = self._ledger.take(job, 1)
+        if sent is None:
+            return
+        worker.progress_at = job.submitted
+        worker.tasks = 1
+        worker.tasks_left -= 1
+        self._recorder.tasks_outstanding += 1
+        self._enter_sent(worker, sent)
+        if not offer.sent:
+            self._engine.send(worker.id, offer.batch(job, sent.payloads[0]))
+
+    @staticmethod
+    def _enter_sent(worker: Worker, sent: Sent) -> None:
+        sent.first = worker.next_seq
+        worker.next_seq += sent.count
+        worker.outstanding.append(sent)
+
+    # -- what the scheduler sends
 
     def _head(self) -> Job | None:
         """Return the job whose tasks are to be sent next."""
@@ -214,9 +265,7 @@ class Scheduler:
             )
             if not function.kept:
                 job.holders.append(worker)
-        sent.first = worker.next_seq
-        worker.next_seq += sent.count
-        worker.outstanding.append(sent)
+        self._enter_sent(worker, sent)
         if pieces and not job.listed:
             last = pieces[-1]
             if last.function == function.number and last.call == job.call and not last.chunk:
@@ -277,6 +326,7 @@ class Scheduler:
 
     def exited(self, event: Exited) -> None:
         """Settle what a worker had."""
+        self._withdraw(self._supervisor.workers[event.worker])
         worker = self._supervisor.exited(event)
         if worker.outstanding:
             self._ledger.lose(worker, event)

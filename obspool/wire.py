@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import marshal
 import mmap
+import socket
 import struct
 from collections import deque
 from itertools import accumulate, pairwise
@@ -23,7 +24,6 @@ from obspool.serial import Packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable, Sequence
     from typing import Any
 
@@ -39,6 +39,9 @@ READ_BYTES = 1 << 16
 # Payloads of this size stay where they were received; smaller ones are copied out, so that a small
 # result doesn't keep the whole frame alive.
 IN_PLACE_BYTES = 1 << 16
+
+# For send(): a program that restored SIGPIPE's default must not die of one that has gone.
+NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 _IOV = 512  # below every system's IOV_MAX
 
@@ -339,9 +342,10 @@ class Sender:
         while waiting:
             try:
                 if len(waiting) == 1:
-                    sent = sock.send(waiting[0])
+                    sent = sock.send(waiting[0], NO_SIGNAL)
                 else:
-                    sent = sock.sendmsg([waiting[i] for i in range(min(len(waiting), _IOV))])
+                    some = [waiting[i] for i in range(min(len(waiting), _IOV))]
+                    sent = sock.sendmsg(some, (), NO_SIGNAL)
             except BlockingIOError:
                 return
             while sent and waiting:

@@ -17,9 +17,6 @@ from obspool.telemetry import place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# For send(): a program that restored SIGPIPE's default must not die of a client that has gone.
-NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
-
 _SUFFIX = ".sock"
 _MAX_PATH = 103  # bytes that fit sockaddr_un with its NUL on every system (macOS: 104, Linux: 108)
 _CANDIDATES = 100  # names tried for one pid; containers that share a directory have equal pids

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obspool.control import address
-from obspool.control.address import NO_SIGNAL
 from obspool.control.peer import peer_of
 from obspool.control.protocol import MAX_LINE, Command, Reply, Request, parse_command
 from obspool.errors import ControlError
+from obspool.wire import NO_SIGNAL
 
 if TYPE_CHECKING:
     import socket

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from obspool import _fork
 from obspool.control import address
-from obspool.control.address import NO_SIGNAL
 from obspool.control.peer import Peer, peer_of
 from obspool.control.protocol import MAX_LINE, Command, Reply, Request
 from obspool.errors import ControlError
+from obspool.wire import NO_SIGNAL
 
 if TYPE_CHECKING:
     import socket

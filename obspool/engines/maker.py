@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from obspool.engines.protocol import Plan, WorkerId
     from obspool.engines.template import Template
+    from obspool.messages import Batch
 
 T = TypeVar("T")
 
@@ -57,10 +58,24 @@ class LocalWorker:
         finally:
             _fork.keep()
 
+    def hang_up(self) -> None:
+        """Close the channel, as soon as no caller's thread is about to write to it."""
+        self.open = False
+        del self.channel
+
     def close(self) -> None:
         """Close what is left, which ends the process."""
         for end in (self.channel, self.lifeline, *self.theirs):
             end.close()
+
+
+def send_now(channel: socket.socket, batch: Batch) -> bool:
+    """Send a small batch, from any thread; an empty channel takes all of it or nothing."""
+    try:
+        channel.send(b"".join(wire.batch_frame(batch)), wire.NO_SIGNAL)
+    except OSError:  # the worker is gone: its end is on its way
+        return False
+    return True
 
 
 class Maker:

@@ -16,11 +16,12 @@ import selectors
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork, serial, wire
-from obspool.engines.maker import LocalWorker, Maker
+from obspool.engines.maker import LocalWorker, Maker, send_now
 from obspool.engines.protocol import (
     Event,
     Exited,
@@ -101,7 +102,14 @@ class ProcessEngine:
 
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Write the batch to the channel, as far as it takes it now."""
-        self._write(self._workers[worker], wire.batch_frame(batch))
+        known = self._workers.get(worker)
+        if known is not None:
+            self._write(known, wire.batch_frame(batch))
+
+    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:
+        """Return what writes to the channel, if that is there and empty."""
+        known = self._workers[worker]
+        return partial(send_now, known.channel) if known.open and not known.sender else None
 
     def stop(self, worker: WorkerId) -> None:
         """Queue the word to stop behind the worker's batches."""
@@ -342,9 +350,8 @@ class ProcessEngine:
 
     def _shut(self, worker: LocalWorker) -> None:
         if worker.open:
-            worker.open = False
             self._selector.unregister(worker.channel)
-            worker.channel.close()
+            worker.hang_up()
 
     def _forget(self, worker: LocalWorker) -> None:
         del self._workers[worker.id]
@@ -356,7 +363,8 @@ class ProcessEngine:
         """Let go of the parent's channels and its selector."""
         made = [worker for worker in self._made if isinstance(worker, LocalWorker)]
         for worker in (*self._workers.values(), *made):
-            worker.channel.close()
+            if worker.open:
+                worker.channel.close()
             worker.lifeline.close()
         self._workers.clear()
         if self._template is not None:

@@ -144,7 +144,14 @@ class Engine(Protocol):
         """Make the first workers, which were asked for, if that can be done at once."""
 
     def send(self, worker: WorkerId, batch: Batch) -> None:
-        """Send a batch to a worker that is ready; never waits."""
+        """Send a batch to a worker that is ready, or that has just gone; never waits."""
+
+    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:
+        """Return what sends a small batch at once, from any thread, or None where it can't be.
+
+        The worker has nothing to do and nothing on its way. What is returned tells whether the
+        batch was sent: all of it, or nothing.
+        """
 
     def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
         """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe.

@@ -154,6 +154,10 @@ class ThreadEngine:
         if worker in self._workers:
             self._workers[worker].batches.put(batch)
 
+    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:  # noqa: ARG002
+        """Return None: here no function is one that a worker has already."""
+        return None
+
     def stop(self, worker: WorkerId) -> None:
         """Queue the word to stop behind the worker's batches."""
         if worker in self._workers:

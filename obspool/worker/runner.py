@@ -42,6 +42,7 @@ class Runner:
         self._last = 0  # the function that `_width` is for
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
         self._begun_before = -1
+        self._next = 0  # number of the next item
         outbox.stalled = self._shorten
 
     def _shorten(self) -> None:
@@ -63,7 +64,12 @@ class Runner:
                 self._claims.shorten(first + keep)
 
     def run(self, batch: Batch) -> None:
-        """Run a batch, and send all its results."""
+        """Run a batch, and send all its results; pass over one that comes a second time."""
+        if batch.pieces:
+            last = batch.pieces[-1]
+            if last.first < self._next:
+                return
+            self._next = last.first + last.count
         for number in batch.forget:
             self._functions.pop(number, None)
         for function in batch.functions:

@@ -289,3 +289,13 @@ def test_nothing_is_shown_as_running_after_a_batch(stage: Stage) -> None:
     assert stage.read("function") == 0
     assert stage.read("task_start") == 0
     assert stage.read("sequence") % 2 == 0
+
+
+def test_a_batch_that_comes_a_second_time_does_not_run(stage: Stage) -> None:
+    """The scheduler sends again what a caller was interrupted at sending."""
+    again, later = stage.singles([1]), stage.singles([2])
+    stage.run(_double, again)
+    stage.run(_double, again)
+    stage.run(_double, later)
+    stage.run(_double, again)
+    assert stage.results == [2, 4]
