@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     Decode = Callable[[Any], Any]
 
 
+# A caller of `map` is woken to decode what came when so many parts or items wait for it, or large
+# ones. Each wake costs as much as a thousand of its items; what is left costs time at the end.
+DUE_PARTS = 16
+DUE_ITEMS = 1024
+DUE_BYTES = 4096
+
+
+def _small(payload: Any) -> bool:
+    return type(payload) is bytes and len(payload) < DUE_BYTES
+
+
 class _Waiters:
     """Threads that wait for something: as a Condition, but the side that tells takes no lock."""
 
@@ -189,6 +200,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         self._parts: dict[int, tuple[int, int, list[Any]]] = {}
         self._values: dict[int, tuple[int, list[Any]]] = {}
         self._length = 0
+        self._due = False  # there is enough to decode to wake the caller for it
 
     def receive_nothing(self, length: int) -> None:
         """Take an empty iterable, or a chunksize below 1, which runs nothing, as in the stdlib."""
@@ -203,7 +215,9 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 self._parts.clear()
         elif self._error is None and kind != Kind.SKIPPED:
             self._parts[first] = (count, kind, payloads)
-            self._waiters.tell()
+            if len(self._parts) >= DUE_PARTS or count >= DUE_ITEMS or not _small(payloads[0]):
+                self._due = True
+                self._waiters.tell()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout is over; decode what comes meanwhile."""
@@ -214,11 +228,12 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 return
             self._waiters.wait(self._something, left)
             # Only where nothing can fail: what else there is to decode is the outcome's affair.
-            if self._parts and not self._told:
+            if self._due and not self._told:
+                self._due = False
                 self._decode_parts()
 
     def _something(self) -> bool:
-        return self._told or bool(self._parts)
+        return self._told or self._due
 
     def _decode_parts(self) -> None:
         """Decode what has come; several threads may, and one may be interrupted."""

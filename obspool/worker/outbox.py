@@ -14,16 +14,10 @@ if TYPE_CHECKING:
 
     from obspool.worker.codec import Codec
 
-# A slice that took longer than this (ns) has its results sent at once. Those of quicker ones may
-# wait for company, but no longer than RESULT_DELAY (seconds), even if the next item never ends: it
-# may wait for what somebody does with an earlier result. With a smaller delay the parent is woken
-# more often for less; with a larger one `imap` lags.
-PROMPT_TIME = 1_000_000
+# Results that the main thread keeps back are sent after this (seconds), even if the next item never
+# ends: it may wait for what somebody does with an earlier result.
 RESULT_DELAY = 0.005
 LONGEST_DELAY = 0.05  # while nothing comes
-
-# Results kept back at most; more would only cost memory.
-RESULTS_KEPT = 1 << 16
 
 
 _NONE: dict[int, Any] = {}
@@ -56,10 +50,10 @@ class Outbox:
         self._parts: list[Part] = []
         self._values: list[Any] = []  # results of a chunk that may be pickled later
         self._values_first = self._values_until = 0
-        self._kept = 0
         self._open: tuple[int, list[Any], list[int]] | None = None
         self._taken = 0
         self._failed = 0
+        self._flushes = 0  # by the main thread
         self.alone = False
         self.busy = 0
         self.ended = 0
@@ -87,7 +81,6 @@ class Outbox:
         first, results, failed = self._open
         begin, end = self._taken, len(results)
         self._taken = end
-        self._kept += end - begin
         for index in (*(i for i in failed if begin <= i < end), end):
             if index > begin:
                 items = Part(first + begin, index - begin, Kind.ITEMS, results[begin:index])
@@ -106,7 +99,7 @@ class Outbox:
             if index > begin:
                 self._add_good(first + begin, values[begin:index])
             if index < len(values):
-                self._add([Part(first + index, 1, Kind.ERROR, [failed[index]])], 1)
+                self._add(Part(first + index, 1, Kind.ERROR, [failed[index]]))
             begin = index + 1
 
     def encode(self) -> int:
@@ -122,13 +115,12 @@ class Outbox:
 
     def add_skipped(self, first: int, count: int) -> None:
         """Add items that do not run, after an error in their chunk."""
-        self._add([Part(first, count, Kind.SKIPPED, [])], count)
+        self._add(Part(first, count, Kind.SKIPPED, []))
 
-    def _add(self, parts: list[Part], count: int) -> None:
+    def _add(self, part: Part) -> None:
         with self._lock:
             self._close_values()
-            self._parts += parts
-            self._kept += count
+            self._parts.append(part)
 
     def _add_good(self, first: int, values: list[Any]) -> None:
         """Keep results of a chunk, encoded together by its end, which is when the stdlib does."""
@@ -139,7 +131,6 @@ class Outbox:
                 self._values_first = first
             self._values += values
             self._values_until = first + len(values)
-            self._kept += len(values)
 
     def _list_parts(self, first: int, values: list[Any]) -> list[Part]:
         """Encode results of a chunk as one list; each alone, when one of them can't be pickled."""
@@ -163,19 +154,9 @@ class Outbox:
             values, self._values = self._values, []
             self._parts += self._list_parts(self._values_first, values)
 
-    def lag(self, busy: int) -> None:
-        """See to it that what is finished is sent in time, though the batch goes on.
-
-        Args:
-            busy: what the last slice took, ns.
-        """
-        if busy >= PROMPT_TIME or self.overdue or self._kept >= RESULTS_KEPT:
-            self.flush()
-        elif not self.watched:
-            self.watch()
-
     def flush(self) -> None:
         """Send everything."""
+        self._flushes += 1
         with self._lock:
             self._close_values()
             self._flush()
@@ -184,7 +165,7 @@ class Outbox:
         self.overdue = False
         if self._parts:
             parts, busy = self._parts, self.busy
-            self._parts, self.busy, self._kept = [], 0, len(self._values)
+            self._parts, self.busy = [], 0
             self._send(parts, busy, self.ended)
 
     def watch(self) -> None:
@@ -204,7 +185,10 @@ class Outbox:
         while True:
             delay = RESULT_DELAY
             while self.watched:
+                flushes = self._flushes
                 sleep(delay)
+                if flushes != self._flushes and self.active:
+                    continue  # the main thread is quick enough by itself
                 self.stalled()
                 try:
                     delay = RESULT_DELAY if self._send_kept() else min(2 * delay, LONGEST_DELAY)

@@ -6,7 +6,6 @@ from time import monotonic_ns
 
 from obspool.messages import Call
 from obspool.telemetry.bank import Tally
-from obspool.worker.outbox import PROMPT_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 # what it has not begun.
 SLICE_ITEMS = 4096
 SLICE_TIME = 1_000_000
+
+# What ran is reported, in a message to the parent and in the segment, after so much of it (ns).
+# With less the parent is woken more often for less; with more `imap` lags. One item that takes
+# longer than a slice is reported at once.
+REPORT_TIME = 4_000_000
 
 # A slice may be this many times as long as the one before: the next items may be slower.
 SLICE_GROWTH = 4
@@ -123,8 +127,12 @@ class Runner:
         self._bank.begin(label, now)
         return now
 
-    def _end_slice(self, busy: int, now: int, count: int, errors: int, more: bool) -> None:
-        """Count a slice, choose the length of the next, and see to it that results don't wait."""
+    def _end_slice(self, busy: int, now: int, count: int, errors: int, more: bool) -> bool:
+        """Count a slice, choose the length of the next, and see to it that results don't wait.
+
+        Returns:
+            Whether it is time to report.
+        """
         tally, outbox = self._tally, self._outbox
         tally.busy += busy
         tally.items += count
@@ -134,8 +142,13 @@ class Runner:
             self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
         outbox.busy += busy
         outbox.ended = now
-        if more and (busy >= PROMPT_TIME or not outbox.watched or outbox.overdue):
-            outbox.lag(busy)
+        report = tally.busy >= REPORT_TIME or (count == 1 and busy >= SLICE_TIME)
+        if more:
+            if report or outbox.overdue:
+                outbox.flush()
+            elif not outbox.watched:
+                outbox.watch()
+        return report
 
     def _run_singles(self, piece: Piece, more: bool) -> None:
         """Run tasks of one item each: several share a claim, a clock reading and an account."""
@@ -158,8 +171,8 @@ class Runner:
             tally.tasks += count
             tally.task_run += busy
             tally.failed += errors
-            self._end_slice(busy, now, count, errors, more or position < until)
-            if tally.busy >= SLICE_TIME and position < until:
+            report = self._end_slice(busy, now, count, errors, more or position < until)
+            if report and position < until:
                 self._bank.account(self._claims.lock, tally, now)
                 tally.wait = max(0, now - piece.submitted)
                 self._bank.begin(tally.label, now)
@@ -228,8 +241,8 @@ class Runner:
             if errors and piece.stop_on_error:
                 self._skip(position, until)
                 position = until
-            self._end_slice(busy, now, len(values), errors, more or position < until)
-            if tally.busy >= SLICE_TIME and position < until:
+            report = self._end_slice(busy, now, len(values), errors, more or position < until)
+            if report and position < until:
                 tally.errors += outbox.encode()
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)
