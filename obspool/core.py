@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
 from obspool.callbacks import Callbacks
+from obspool.calls import Calls
 from obspool.control.protocol import Command
 from obspool.engines.protocol import (
     Engine,
@@ -44,11 +45,13 @@ from obspool.errors import (
 from obspool.feeder import Feeder, Unsendable
 from obspool.jobs import PARENT_ERROR
 from obspool.ledger import Ledger
+from obspool.offers import Claim, Offers
 from obspool.results import AsyncResult, IMapIterator
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
 from obspool.telemetry.reader import read
 from obspool.telemetry.recorder import Recorder
+from obspool.waiting import Flag
 from obspool.words import EventKind, Outcome, PoolOutcome, PoolState
 
 if TYPE_CHECKING:
@@ -80,26 +83,6 @@ DIRECT_BYTES = 4096
 STATS_PATIENCE = 0.5
 
 
-class Calling:
-    """A call that may still bring a job: the pool doesn't end before it has."""
-
-    __slots__ = ("_core",)
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def __enter__(self) -> None:
-        """Hold the pool's end back."""
-        self._core.entering[id(self)] = self
-
-    def __exit__(self, *_: object) -> None:
-        """Let it go on: the job is in its inbox, or there is none."""
-        core = self._core
-        core.entering.pop(id(self), None)
-        if core.closing:
-            core.engine.wake()
-
-
 class Core:
     """A pool's engine room; everything but `post` and what only reads runs in its own thread."""
 
@@ -122,8 +105,10 @@ class Core:
         self._recorder.max_tasks_per_child = max_tasks or 0
         self.supervisor = Supervisor(engine, self._recorder, processes, max_tasks)
         self._ledger = Ledger(self._recorder)
+        self.calls = Calls()
+        self._offers = Offers(engine, self.calls)
         self._scheduler = Scheduler(
-            engine, self._recorder, self.supervisor, self._ledger, balance=balance
+            engine, self._recorder, self.supervisor, self._ledger, self._offers, balance=balance
         )
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.callbacks = Callbacks(
@@ -137,14 +122,13 @@ class Core:
         self._beat_at = time.monotonic_ns()
         self._recorded_at = 0
         self._unrecorded = True
-        self.entering: dict[int, Calling] = {}  # calls that may still bring a job
-        self._synced: list[threading.Event] = []
+        self._synced: list[Flag] = []
         self.at_end = ExitStack()  # what else belongs to the pool
         self.metrics_url: str | None = None
         self._iterators: list[weakref.ref[IMapIterator]] = []
         self._unopened: set[WorkerId] = set()  # first workers that are still to be made
-        self.opened = threading.Event()
-        self.ended = threading.Event()
+        self.opened = Flag()
+        self.ended = Flag()
         self.error: BaseException | None = None
         # In the creator's context, which forked workers inherit as the stdlib's first ones do.
         self._thread = threading.Thread(
@@ -187,39 +171,50 @@ class Core:
         else:
             self.engine.wake()
 
-    def run(self, job: Job, items: Iterable[Any], *, copy: bool, here: bool) -> None:
+    def run(self, job: Job, items: Iterable[Any], *, call: int, copy: bool, here: bool) -> None:
         """Have a job run, and feed it: in this thread, or in one of its own.
 
         Args:
             job: new.
             items: of the caller; its code runs only where it is fed.
+            call: number of the call that it is from.
             copy: whether the caller may change large objects before they are sent.
             here: feed it before this returns.
         """
         feeder = Feeder(job, items, self.engine)
+        job.caller = call
         self.post(self._submit, job)
         try:
             if here:
                 feeder.run(copy=copy)
             else:
                 name = f"obspool-feeder-{self.segment.facts.name}"
-                threading.Thread(target=feeder.run_in_thread, name=name, daemon=True).start()
+                job.feeder = threading.Thread(target=feeder.run_in_thread, name=name, daemon=True)
+                job.feeder.start()
         except BaseException as error:  # interrupted, or no thread is to be had
             self.post(self._ledger.abandon, job, error, Outcome.CANCELLED)
             raise
 
-    def run_one(self, job: Job, item: Any, *, copy: bool, direct: bool) -> None:
-        """Have a job of one item run; `direct`: the caller waits for it, and nothing else."""
+    def run_one(self, job: Job, item: Any, *, call: int, wait: bool) -> None:
+        """Have a job of one item run.
+
+        Args:
+            job: new.
+            item: its only one.
+            call: number of the call that it is from.
+            wait: the caller waits for it, and changes nothing meanwhile.
+        """
         try:
-            payload = self.engine.encode(item, copy=copy)
+            payload = self.engine.encode(item, copy=not wait)
         except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
             self.fail(job, error)
             return
         job.feed_one(payload)
         if (
-            not direct
+            not wait
+            or self._inbox  # maybe of this caller: what came first goes first
             or self.engine.size(payload) > DIRECT_BYTES
-            or not self._scheduler.offers.take(job, payload)
+            or not self._offers.take(Claim(job, payload, call))
         ):
             self.post(self._submit, job)
 
@@ -280,7 +275,7 @@ class Core:
         if self.pid != os.getpid():
             raise ForkedPoolError(f"this pool belongs to process {self.pid}")
         if not self.ended.is_set() and threading.current_thread() is not self._thread:
-            synced = threading.Event()
+            synced = Flag()
             self.post(self._announcement.make)
             self.post(self._synced.append, synced)
             synced.wait(STATS_PATIENCE)
@@ -309,9 +304,11 @@ class Core:
             broken = PoolBrokenError(f"the scheduler of pool {self.name} failed: {error!r}")
             broken.__cause__ = error
             self.supervisor.broken = broken
-            self._fail(broken, Outcome.CANCELLED)
-            self.supervisor.kill_all(hard=True)
-            self._end(PoolOutcome.BROKEN)
+            try:
+                self._fail(broken, Outcome.CANCELLED)
+                self.supervisor.kill_all(hard=True)
+            finally:
+                self._end(PoolOutcome.BROKEN)
 
     def _begin(self) -> None:
         self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
@@ -323,11 +320,13 @@ class Core:
         """Wait, act, and tell; return whether the pool has ended."""
         events = self.engine.poll(self._timeout())
         now = time.monotonic_ns()
-        quiet = not self.entering  # before the inbox is emptied: nothing can come later
+        quiet = self.closing and not self.calls  # before the inbox is emptied: nothing comes later
         self._scheduler.settle()  # before the answers to it
         self._unrecorded = self._unrecorded or bool(events or self._inbox)
         for event in events:
             self._handle(event, now)
+        if self._inbox:
+            self._scheduler.withdraw()
         while self._inbox:
             action, arguments = self._inbox.popleft()
             action(*arguments)
@@ -336,11 +335,8 @@ class Core:
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
-            self._scheduler.withdraw()
             self.supervisor.shut_down()
-        announced_at = self._announcement.due
-        if announced_at is not None and now >= announced_at:
-            self._announcement.make()
+        self._announcement.make_if_due(now)
         if now - self._beat_at >= _HEARTBEAT or self._terminated_at is not None:
             self._beat(now)
         if now - self._recorded_at >= _RECORD_EVERY or self._synced:
@@ -442,7 +438,7 @@ class Core:
         self.supervisor.kill_all(hard=True)
 
     def _fail(self, error: BaseException, outcome: Outcome) -> None:
-        self._scheduler.withdraw()
+        self._scheduler.give_up()
         self._ledger.fail_all(self.supervisor.workers.values(), error, outcome)
         self._scheduler.clear()
         self._tell()
@@ -453,6 +449,9 @@ class Core:
             self._beat_at = now
             self.segment.hold()
             self.supervisor.retry()
+            for job in self._scheduler.unfed(self.calls):
+                error = RuntimeError("the call that this job is from was interrupted")
+                self._ledger.abandon(job, error, Outcome.CANCELLED)
             self._unrecorded = True
         since = self._terminated_at
         if since is not None and not self._killed and now - since > KILL_AFTER * _SECOND:
@@ -501,7 +500,7 @@ class Core:
             self._fail(self._terminated_error(), Outcome.CANCELLED)
             self._recorder.event(EventKind.POOL_ENDED, outcome.value)
             self._record(time.monotonic_ns())
-            self._announcement.make_at_end()
+            self._announcement.make(ended=True)
             self._recorder.end(outcome)
             self.at_end.close()
             self.engine.close()
@@ -509,7 +508,7 @@ class Core:
             _fork.unregister(self)
         finally:  # whatever failed, nobody waits for ever
             self.ended.set()
-            self._announcement.release()
+            self._announcement.give_up()
             self._refuse_all()
             self.callbacks.close()
             self.opened.set()
@@ -529,8 +528,6 @@ class Core:
 
     def after_fork_in_child(self) -> None:
         """Nothing runs here: whoever waits, waits for nothing."""
-        # New ones: another thread may have held the old ones' locks when the process forked.
-        self.ended = threading.Event()
         self.ended.set()
-        self.opened = self.ended
-        self._announcement.after_fork_in_child()
+        self.opened.set()
+        self._announcement.give_up()

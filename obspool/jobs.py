@@ -11,7 +11,7 @@ from obspool.messages import Kind
 from obspool.words import JobKind, Outcome
 
 if TYPE_CHECKING:
-    from threading import Lock
+    from threading import Lock, Thread
 
     from obspool.functions import Function
     from obspool.supervisor import Worker
@@ -54,6 +54,8 @@ class Job:
         cancelled: the feeder is to end.
         abandoned: nothing more of it is sent, whatever its feeder still appends.
         holders: workers that have the job's function, where it isn't kept.
+        caller: number of the call that the job is from.
+        feeder: the thread that feeds it, None when the caller does.
     """
 
     __slots__ = (
@@ -61,11 +63,13 @@ class Job:
         "bytes_fed",
         "bytes_taken",
         "call",
+        "caller",
         "cancelled",
         "chunk",
         "errors",
         "failed_outcome",
         "fed",
+        "feeder",
         "feeder_waits",
         "flawed",
         "function",
@@ -108,6 +112,8 @@ class Job:
         self.hungry = True  # at first the scheduler does not know of it yet
         self.cancelled = self.abandoned = False
         self.holders: list[Worker] = []
+        self.caller = -1
+        self.feeder: Thread | None = None
         self.feeder_waits: Lock | None = None
         self.items_fed = self.tasks_fed = self.bytes_fed = 0
         self.items_counted = self.tasks_counted = 0

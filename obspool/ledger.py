@@ -113,6 +113,12 @@ class Ledger:
         self._taken(job, count, count)
         return Sent(job, item, count, payloads)
 
+    def take_only(self, job: Job) -> Sent:
+        """Take the item of a job that has one."""
+        payload = job.pending.popleft()
+        self._taken(job, 1, 1)
+        return Sent(job, 0, 1, [payload])
+
     def _taken(self, job: Job, tasks: int, items: int) -> None:
         job.taken(tasks, items)
         if job.tasks_taken > job.tasks_counted:

@@ -18,7 +18,7 @@ if sys.platform == "win32":
 
 from obspool import hooks
 from obspool.assembly import assemble
-from obspool.core import Calling
+from obspool.calls import Calling
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
 from obspool.functions import Function, name_of
@@ -228,11 +228,13 @@ class Pool(mp_pool.Pool):
         wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
-        with Calling(core):
+        with Calling(core) as number:
             self._check_running()
             result = AsyncResult(self, core.engine.decode, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-            self._run(JobKind.APPLY, func, call, 1, result, item, copy=not wait)
+            job = self._job(JobKind.APPLY, func, call, 1, result)
+            if job is not None:
+                core.run_one(job, item, call=number, wait=wait)
             return result
 
     def map(
@@ -300,9 +302,11 @@ class Pool(mp_pool.Pool):
         tasks = -(-length // chunksize)
         copy = not (wait and type(items) in {list, tuple})  # others may reuse a buffer
         here = wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB)
-        with Calling(core):
+        with Calling(core) as number:
             self._check_running()
-            self._run(kind, func, call, chunksize, result, items, copy=copy, here=here)
+            job = self._job(kind, func, call, chunksize, result)
+            if job is not None:
+                core.run(job, items, call=number, copy=copy, here=here)
         return result
 
     def imap(  # type: ignore[override] # typeshed allows None, which never worked
@@ -333,38 +337,26 @@ class Pool(mp_pool.Pool):
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         core = self._live()
-        with Calling(core):
+        with Calling(core) as number:
             self._check_running()
             result = make(self, core.engine.decode)
-            self._run(kind, func, Call.ONE, chunksize, result, iterable, copy=True, here=False)
+            job = self._job(kind, func, Call.ONE, chunksize, result)
+            if job is not None:
+                core.run(job, iterable, call=number, copy=True, here=False)
         return result
 
-    def _run(
-        self,
-        kind: JobKind,
-        func: Callable[..., Any],
-        call: int,
-        chunksize: int,
-        result: Any,
-        items: Any,
-        *,
-        copy: bool,
-        here: bool = True,
-    ) -> None:
-        """Make a call a job, and have it fed: here, or in a thread of its own."""
+    def _job(
+        self, kind: JobKind, func: Callable[..., Any], call: int, chunksize: int, result: Any
+    ) -> Job | None:
+        """Make a call a job; None when the function can't be sent, and so it has failed."""
         core = self._live()
         try:
             function = core.engine.encode_function(func)
         except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
             function = Function(0, None, kept=True, name=name_of(func))
-            job = Job(kind, function, call, 1, result)
-            core.fail(job, error)
-            return
-        job = Job(kind, function, call, chunksize, result)
-        if kind is JobKind.APPLY:
-            core.run_one(job, items, copy=copy, direct=not copy)
-        else:
-            core.run(job, items, copy=copy, here=here)
+            core.fail(Job(kind, function, call, 1, result), error)
+            return None
+        return Job(kind, function, call, chunksize, result)
 
     # -- the end
 

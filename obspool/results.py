@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import multiprocessing.pool as mp_pool
 from collections import deque
-from contextlib import suppress
 from multiprocessing import TimeoutError as MpTimeoutError
-from threading import Lock, RLock
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from obspool.jobs import PARENT_ERROR
 from obspool.messages import Kind
+from obspool.waiting import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,35 +35,6 @@ def _small(payload: Any) -> bool:
     return type(payload) is bytes and len(payload) < DUE_BYTES
 
 
-class _Waiters:
-    """Threads that wait for something: as a Condition, but the side that tells takes no lock."""
-
-    __slots__ = ("_locks",)
-
-    def __init__(self) -> None:
-        self._locks: deque[Lock] = deque()
-
-    def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until told, or the timeout (seconds) is over; return whether it is ready now."""
-        lock = Lock()
-        lock.acquire()
-        self._locks.append(lock)
-        # Asked again after the lock is there to be found: so nobody is told too early.
-        if not ready() and not lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            with suppress(ValueError):  # told at this very moment
-                self._locks.remove(lock)
-        return ready()
-
-    def tell(self) -> None:
-        """Wake all."""
-        locks = self._locks
-        while locks:
-            try:
-                locks.popleft().release()
-            except IndexError:  # another thread took the last one
-                return
-
-
 class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of `apply_async`; see `multiprocessing.pool.AsyncResult`."""
 
@@ -78,7 +49,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._decode = decode
         self._callback = callback
         self._error_callback = error_callback
-        self._waiters = _Waiters()
+        self._waiters = Waiters()
         self._told = False
         self._error: tuple[int, Any] | None = None
         self._payload: Any = None
@@ -101,12 +72,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout (seconds) is over."""
         if not self._told:
-            deadline = None if timeout is None else monotonic() + timeout
-            while not self._waiters.wait(self.ready, timeout):
-                if deadline is not None:
-                    timeout = deadline - monotonic()
-                    if timeout <= 0:
-                        return
+            self._waiters.wait_until(self.ready, timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the result when it arrives.
@@ -273,7 +239,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
     def __init__(self, pool: Any, decode: Decode) -> None:
         self._pool = pool
         self._decode = decode
-        self._waiters = _Waiters()
+        self._waiters = Waiters()
         self._inbox: deque[tuple[int, int, int, list[Any]]] = deque()
         self._all = False
         # Of consumers only, and never held while something is decoded.

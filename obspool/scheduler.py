@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from obspool.balancer import Balancer
 from obspool.messages import Batch, FunctionMessage, Piece
-from obspool.offers import Offers
 from obspool.words import ExitReason, WorkerState
 
 if TYPE_CHECKING:
+    from obspool.calls import Calls
     from obspool.engines.protocol import Engine, Exited, Results, Revoked
     from obspool.jobs import Job, Sent
     from obspool.ledger import Ledger
-    from obspool.offers import Offer
+    from obspool.offers import Claim, Offer, Offers
     from obspool.supervisor import Supervisor, Worker
     from obspool.telemetry.recorder import Recorder
 
@@ -50,6 +50,7 @@ class Scheduler:
         recorder: Recorder,
         supervisor: Supervisor,
         ledger: Ledger,
+        offers: Offers,
         *,
         balance: bool,
     ) -> None:
@@ -58,7 +59,7 @@ class Scheduler:
         self._supervisor = supervisor
         self._ledger = ledger
         self._balancer = Balancer(engine, balance=balance)
-        self.offers = Offers(engine)
+        self._offers = offers
         self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
@@ -89,6 +90,18 @@ class Scheduler:
                 del self._feeding[job.id]
                 self._ledger.collect(job)
 
+    def unfed(self, calls: Calls) -> list[Job]:
+        """Return the jobs that nobody feeds any more: an interrupt came before or behind a feeder.
+
+        What a call does about that itself may be interrupted too.
+        """
+        gone = [
+            job
+            for job in self._feeding.values()
+            if calls.is_over(job.caller) and not (job.feeder and job.feeder.is_alive())
+        ]
+        return [job for job in gone if not job.fed]  # asked last: it may have just been
+
     def release_feeders(self) -> None:
         """Let waiting feeders go on: last in a round, as they compete for the GIL."""
         for job in self._feeding.values():
@@ -111,64 +124,63 @@ class Scheduler:
 
     def dispatch(self, now: int) -> None:
         """Give work to whoever can take it; from the busy, when there is no other."""
+        offers = self._offers
+        offers.look()
         able = [
             slot.current
             for slot in self._supervisor.slots
-            if slot.current is not None and slot.current.state is WorkerState.IDLE
+            if slot.current is not None
+            and slot.current.state is WorkerState.IDLE
+            and not offers.is_expected(slot.current.id)
         ]
         if self._queue or self._ledger.again:
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
-                self._withdraw(worker)
-                if not self._give(worker, len(able), now):
+                taken = offers.withdraw(worker.id)
+                if taken is not None:
+                    self._enter(*taken)
+                elif not self._give(worker, len(able), now):
                     break
         if self._feeding:
             self._see_fed()
-        idle = 0
-        for worker in able:
-            if not worker.tasks:
-                idle += 1
-                if worker.offer is None and worker.tasks_left > 1 and not worker.forget:
-                    self.offers.make(worker)
+        idle = [worker for worker in able if not worker.tasks]
+        if not (self._queue or self._ledger.again):  # what came first goes first
+            for worker in idle:
+                if worker.tasks_left > 1 and not worker.forget:
+                    offers.make(worker)
         if not self._recorder.tasks_outstanding:
             self._balancer.rest()
             return
-        self._balancer.look(self._supervisor.workers.values(), idle, now, self._pace)
+        self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace)
 
     # -- what callers sent themselves
 
     def settle(self) -> None:
-        """Enter what callers have sent: before any answer to it is looked at."""
-        for offer in self.offers.taken():
-            self._enter(offer)
+        """Enter what callers have sent, or are about to: before any answer to it is looked at."""
+        for taken in self._offers.claimed():
+            self._enter(*taken)
 
     def withdraw(self) -> None:
-        """Take all offers back."""
-        for worker in self._supervisor.workers.values():
-            self._withdraw(worker)
+        """Take all offers back: what comes now was asked for before what comes by them."""
+        for taken in self._offers.withdraw_all():
+            self._enter(*taken)
 
-    def _withdraw(self, worker: Worker) -> None:
-        offer = self.offers.withdraw(worker)
-        if offer is not None:
-            self._enter(offer)
+    def give_up(self) -> None:
+        """Take all offers back, and let the ledger know of what will not be sent."""
+        for _, claim in self._offers.withdraw_all():
+            self._ledger.submit(claim.job)
 
-    def _enter(self, offer: Offer) -> None:
-        """Enter a job that a caller has sent, or was interrupted before it did."""
-        job, worker = offer.claims[0], offer.worker
-        if job is None:
-            return
-        self._ledger.submit(job)
-        sent = self._ledger.take(job, 1)
-        if sent is None:
-            return
-        worker.progress_at = job.submitted
+    def _enter(self, offer: Offer, claim: Claim) -> None:
+        worker = offer.worker
+        self._ledger.submit(claim.job)
+        sent = self._ledger.take_only(claim.job)
+        worker.progress_at = claim.job.submitted
         worker.tasks = 1
         worker.tasks_left -= 1
         self._recorder.tasks_outstanding += 1
         self._enter_sent(worker, sent)
-        if not offer.sent:
-            self._engine.send(worker.id, offer.batch(job, sent.payloads[0]))
+        self._offers.expect(offer, claim)
 
     @staticmethod
     def _enter_sent(worker: Worker, sent: Sent) -> None:
@@ -326,7 +338,10 @@ class Scheduler:
 
     def exited(self, event: Exited) -> None:
         """Settle what a worker had."""
-        self._withdraw(self._supervisor.workers[event.worker])
+        taken = self._offers.withdraw(event.worker)
+        if taken is not None:
+            self._enter(*taken)
+        self._offers.forget(event.worker)
         worker = self._supervisor.exited(event)
         if worker.outstanding:
             self._ledger.lose(worker, event)

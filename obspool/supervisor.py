@@ -22,7 +22,6 @@ from obspool.words import EventKind, ExitReason, WorkerState
 if TYPE_CHECKING:
     from obspool.engines.protocol import Engine, Exited, Started
     from obspool.jobs import Sent
-    from obspool.offers import Offer
     from obspool.telemetry.recorder import Recorder
 
 _log = logging.getLogger("obspool")
@@ -52,7 +51,6 @@ class Worker:
         busy: time in tasks that aren't complete yet, ns.
         progress_at: when it was last given work or gave results, ns.
         asked_at: when it was last asked to give work back, ns.
-        offer: open to callers, while it has nothing to do.
     """
 
     __slots__ = (
@@ -64,7 +62,6 @@ class Worker:
         "id",
         "known",
         "next_seq",
-        "offer",
         "outstanding",
         "pid",
         "progress_at",
@@ -94,7 +91,6 @@ class Worker:
         self.ready_at = 0
         self.progress_at = 0
         self.asked_at = 0
-        self.offer: Offer | None = None
 
 
 class Slot:

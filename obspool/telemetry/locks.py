@@ -24,8 +24,8 @@ _FLOCK = struct.Struct("@qqihhi" if _BSD else "@hhqqi")
 
 _DIRECTORY_LOCK = ".lock"
 # A holder needs well under a millisecond. One that was stopped meanwhile must not keep others from
-# starting pools: they take the next place then.
-_DIRECTORY_DEADLINE = 1.0
+# starting pools: theirs can't be found then.
+DIRECTORY_PATIENCE = 1.0
 _DIRECTORY_INTERVAL = 0.002
 
 
@@ -59,19 +59,20 @@ def held_by_another(fd: int) -> bool:
 
 
 @contextmanager
-def directory(path: Path) -> Iterator[None]:
+def directory(path: Path, patience: float = DIRECTORY_PATIENCE) -> Iterator[None]:
     """Hold the directory's lock, under which names are given out.
 
     A flock, because two threads of one process must exclude each other too. It is released
     explicitly: a child forked meanwhile inherits the descriptor, and would hold it for its life.
 
     Raises:
-        OSError: TimeoutError when another holds it for a second; or the lock file can't be made.
+        OSError: TimeoutError when another holds it for longer than the patience (seconds); or the
+            lock file can't be made.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path / _DIRECTORY_LOCK, flags, 0o600)
     try:
-        deadline = time.monotonic() + _DIRECTORY_DEADLINE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

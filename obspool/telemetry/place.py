@@ -16,6 +16,7 @@ import os
 import stat
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -35,7 +36,13 @@ _GROUP_MAY_READ = stat.S_IRGRP | stat.S_IXGRP
 def configured() -> Path | None:
     """Return OBSPOOL_DIR, None when it isn't set."""
     value = os.environ.get("OBSPOOL_DIR")
-    return Path(value).absolute() if value else None
+    return _absolute(value) if value else None
+
+
+@cache
+def _absolute(path: str) -> Path:
+    """Return the same path for all of a process's life, wherever it may go."""
+    return Path(path).absolute()
 
 
 def memory_name(name: str) -> str:

@@ -161,27 +161,36 @@ class Segment(cells.SegmentCells):
         )
         return segment
 
-    def publish(self, control: str | None = None) -> None:
+    def publish(
+        self, control: str | None = None, *, patience: float = locks.DIRECTORY_PATIENCE
+    ) -> bool:
         """Give the segment its name, and let it be found.
 
         Args:
             control: path of the control socket, None when there is none.
+            patience: how long to wait for others that are doing so (seconds); 0: not at all.
+
+        Returns:
+            False when that wasn't long enough.
         """
         self.facts = replace(self.facts, control=control)
         if self._temporary is None:
             self._name(self.facts.name)
-            return
+            return True
         directory = self._temporary.parent
         try:
-            with locks.directory(directory):
+            with locks.directory(directory, patience):
                 self._name(_free_name(self._wanted, self))
                 path = directory / f"{self.facts.name}.{secrets.token_hex(6)}{place.SUFFIX}"
                 self._temporary.rename(path)
         except OSError as error:  # the directory went away meanwhile
             self.published = False
+            if not patience and isinstance(error, TimeoutError):
+                return False
             _log.info("pool %s: its telemetry can't be found: %s", self.facts.name, error)
         else:
             self._temporary, self.path = None, str(path)
+        return True
 
     def held(self) -> bool | None:
         """Tell whether the pool lives; None in a forked child, which can't know."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,14 +18,14 @@ import pytest
 from obspool import Pool
 from obspool.core import DIRECT_BYTES
 from obspool.engines import maker
-from obspool.offers import Offers
+from obspool.offers import Claim, Offer, Offers
 from obspool.telemetry.reader import read
-from obspool.words import Outcome
+from obspool.words import ExitReason, Outcome
 from tests.helpers import poll
 from tests.pool import work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
     from obspool.core import Core
@@ -35,14 +38,31 @@ def _write_line(path: str) -> int:
     return os.getpid()
 
 
+_runs: Counter[int] = Counter()
+
+
+def _count(item: int) -> int:
+    _runs[item] += 1
+    return item
+
+
+def _counts() -> dict[int, int]:
+    return dict(_runs)
+
+
 def _ready(pool: Pool) -> Core:
     """Have every worker know the functions, and be offered; return the pool's core."""
     core = pool._live()
     for function, argument in ((work.identity, 1), (_write_line, os.devnull)):
         pool.map(function, [argument] * 64, 1)
-    workers = list(core.supervisor.workers.values())
-    poll(lambda: all(worker.offer is not None for worker in workers))
+    poll(lambda: core._offers._open.keys() == core.supervisor.workers.keys())
     return core
+
+
+def _offer(pool: Pool) -> Offer:
+    """Return the offer of the pool's only worker."""
+    (offer,) = pool._live()._offers._open.values()
+    return offer
 
 
 @pytest.fixture(name="pool")
@@ -78,7 +98,7 @@ def test_an_apply_to_an_idle_worker_needs_no_send_of_the_scheduler(
     sent = _sends(pool, monkeypatch)
     for number in range(20):
         assert pool.apply(work.identity, (number,)) == number
-        poll(lambda: worker.offer is not None, interval=0.0005)
+        poll(lambda: worker.id in pool._live()._offers._open, interval=0.0005)
     assert not sent
 
 
@@ -110,10 +130,9 @@ def test_a_caller_interrupted_about_its_send(
             assert real(channel, batch)
         raise KeyboardInterrupt
 
-    (worker,) = pool._live().supervisor.workers.values()
-    assert worker.offer is not None
-    channel = worker.offer.send.args[0]  # type: ignore[attr-defined]
-    monkeypatch.setattr(worker.offer, "send", lambda batch: interrupted(channel, batch))
+    offer: Any = _offer(pool)
+    channel = offer.send.args[0]
+    monkeypatch.setattr(offer, "send", lambda batch: interrupted(channel, batch))
     ran = tmp_path / "ran"
     with pytest.raises(KeyboardInterrupt):
         pool.apply(_write_line, (str(ran),))
@@ -127,8 +146,8 @@ def test_a_caller_interrupted_with_its_claim_in_hand(
 ) -> None:
     """The append that claims the worker is the last thing that the caller ever does."""
 
-    def claim_and_stop(offers: Offers, job: Any, _payload: Any) -> bool:
-        assert offers._open[0].claim(job)
+    def claim_and_stop(_offers: Offers, claim: Claim) -> bool:
+        assert _offer(pool).claim(claim)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Offers, "take", claim_and_stop)
@@ -141,12 +160,92 @@ def test_a_caller_interrupted_with_its_claim_in_hand(
     assert ran.read_text() == "ran\n"
 
 
+def test_nobody_else_writes_to_a_worker_while_a_caller_is_about_to(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its few bytes would land in the middle of a large message."""
+    offer = _offer(pool)
+    send, about_to, go = offer.send, threading.Event(), threading.Event()
+
+    def late(batch: Batch) -> bool:
+        about_to.set()
+        assert go.wait(10)
+        return send(batch)
+
+    monkeypatch.setattr(offer, "send", late)
+    sent = _sends(pool, monkeypatch)
+    large = [bytes([number]) * 1_000_000 for number in range(4)]
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(pool.apply, work.identity, ("small",))
+        assert about_to.wait(10)
+        result = pool.map_async(work.identity, large, 1)
+        poll(lambda: pool.stats().tasks.queued == 4)
+        assert not sent
+        go.set()
+        assert answer.result(10) == "small"
+        assert result.get(10) == large
+
+
+def test_an_apply_does_not_overtake_an_earlier_call_of_its_thread(pool: Pool) -> None:
+    for _ in range(100):
+        earlier = pool.apply_async(time.monotonic_ns)
+        later = pool.apply(time.monotonic_ns)
+        assert earlier.get() < later
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("method", ["apply", "map", "imap"])
+def test_interrupts_anywhere_in_a_call(method: str) -> None:
+    """Nothing runs twice, no answer is wrong, no worker is lost, and the pool ends."""
+
+    class Interrupt(BaseException):
+        """As a Ctrl-C, but nobody else's."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    calls: dict[str, Callable[[Pool, int], list[int]]] = {
+        "apply": lambda pool, number: [pool.apply(_count, (number,))],
+        "map": lambda pool, number: pool.map(_count, [number]),
+        "imap": lambda pool, number: list(pool.imap(_count, [number])),
+    }
+    call, random = calls[method], Random(3)  # noqa: S311 - to be the same each time
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = number = 0
+    try:
+        with Pool(1) as pool:
+            pool.map(_count, [-1] * 64, 1)
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-6, 4e-4))
+                    for _ in range(50):  # the interpreter ignores what a finalizer raises
+                        number += 1
+                        assert call(pool, number) == [number]
+                except Interrupt:
+                    interrupted += 1
+                except RuntimeError as error:  # Thread.start, interrupted in its Event's lock
+                    if "release unlocked lock" not in str(error):
+                        raise
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            runs = pool.apply(_counts)
+            pool.close()
+            ended = ThreadPoolExecutor(1).submit(pool.join)
+            ended.result(10)
+            stats = pool.stats()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 100
+    assert max(count for item, count in runs.items() if item != -1) == 1
+    assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
+    assert not stats.worker_exits[ExitReason.LOST]
+
+
 def test_what_the_channel_refuses_the_scheduler_sends(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (worker,) = pool._live().supervisor.workers.values()
-    assert worker.offer is not None
-    monkeypatch.setattr(worker.offer, "send", lambda _batch: False)
+    monkeypatch.setattr(_offer(pool), "send", lambda _batch: False)
     assert pool.apply(work.identity, (7,)) == 7
 
 
@@ -155,7 +254,7 @@ def test_a_worker_killed_while_it_is_offered_loses_nothing(mp_context: BaseConte
     with Pool(2, context=mp_context) as pool:
         for number in range(10):
             core = _ready(pool)
-            (first, *_) = core._scheduler.offers._open
+            first, *_ = core._offers._open.values()
             os.kill(first.worker.pid, signal.SIGKILL)
             assert [pool.apply(work.identity, (number,)) for _ in range(3)] == [number] * 3
         pool.close()
@@ -166,14 +265,14 @@ def test_a_worker_killed_while_it_is_offered_loses_nothing(mp_context: BaseConte
 def test_a_held_channel_stays_open_until_its_holder_lets_go(pool: Pool) -> None:
     """Its number must not be somebody else's while a caller is about to write to it."""
     (worker,) = pool._live().supervisor.workers.values()
-    assert worker.offer is not None
-    held = worker.offer.send.args[0]  # type: ignore[attr-defined]
+    offer: Any = _offer(pool)
+    held = offer.send.args[0]
     number = held.fileno()
     os.kill(worker.pid, signal.SIGKILL)
     poll(lambda: worker.id not in pool._live().supervisor.workers)
     os.fstat(number)
     gone = weakref.ref(held)
-    del held
+    del held, offer
     poll(lambda: gone() is None)
 
 

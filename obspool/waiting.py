@@ -1,0 +1,78 @@
+"""Waiting without a lock that the side that tells would have to take.
+
+A signal handler may interrupt a thread anywhere in its waiting, and may call the pool there: an
+Event or a Condition would be held by that very thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Waiters:
+    """Threads that wait for something."""
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: deque[Lock] = deque()
+
+    def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until told, or the timeout (seconds) is over; return whether it is ready now."""
+        lock = Lock()
+        lock.acquire()
+        self._locks.append(lock)
+        # Asked again after the lock is there to be found: so nobody is told too early.
+        if not ready() and not lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            with suppress(ValueError):  # told at this very moment
+                self._locks.remove(lock)
+        return ready()
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until it is ready, or the timeout (seconds) is over; return whether it is."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self.wait(ready, timeout):
+            if deadline is not None:
+                timeout = deadline - monotonic()
+                if timeout <= 0:
+                    return False
+        return True
+
+    def tell(self) -> None:
+        """Wake all."""
+        locks = self._locks
+        while locks:
+            try:
+                locks.popleft().release()
+            except IndexError:  # another thread took the last one
+                return
+
+
+class Flag:
+    """Something that becomes true once; a `threading.Event` for signal handlers too."""
+
+    __slots__ = ("_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters = Waiters()
+
+    def is_set(self) -> bool:
+        """Tell whether it is true."""
+        return self._set
+
+    def set(self) -> None:
+        """Make it true; from any thread, a signal handler, a forked child."""
+        self._set = True
+        self._waiters.tell()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is true, or the timeout (seconds) is over; return whether it is."""
+        return self._set or self._waiters.wait_until(self.is_set, timeout)
