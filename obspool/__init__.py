@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         SegmentError,
         WorkerLostError,
     )
+    from obspool.iterators import IMapIterator
     from obspool.pool import Pool, ThreadPool
-    from obspool.results import AsyncResult, IMapIterator, MapResult
+    from obspool.results import AsyncResult, MapResult
     from obspool.telemetry.snapshot import Snapshot
 
 __all__ = [
@@ -49,7 +50,7 @@ _HOMES = {
     "Pool": "obspool.pool",
     "ThreadPool": "obspool.pool",
     "AsyncResult": "obspool.results",
-    "IMapIterator": "obspool.results",
+    "IMapIterator": "obspool.iterators",
     "MapResult": "obspool.results",
     "Snapshot": "obspool.telemetry.snapshot",
 }

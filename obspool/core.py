@@ -43,10 +43,11 @@ from obspool.errors import (
     PoolTerminatedError,
 )
 from obspool.feeder import Feeder, Unsendable
+from obspool.iterators import IMapIterator, WeakSink
 from obspool.jobs import PARENT_ERROR
 from obspool.ledger import Ledger
 from obspool.offers import Claim, Offers
-from obspool.results import AsyncResult, IMapIterator
+from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
 from obspool.telemetry.reader import read
@@ -403,8 +404,8 @@ class Core:
 
     def _submit(self, job: Job) -> None:
         self._scheduler.submit(job)
-        if isinstance(job.sink, IMapIterator):
-            self._iterators.append(weakref.ref(job.sink))
+        if isinstance(job.sink, (IMapIterator, WeakSink)):
+            self._iterators.append(job.sink.reference())
         if self.supervisor.broken is not None:
             self._fail(self.supervisor.broken, Outcome.CANCELLED)
         elif self._terminated_at is not None or self.supervisor.ending:

@@ -45,6 +45,8 @@ class Feeder:
         job = self._job
         try:
             items, self._items = iter(self._items), ()
+            if job.room is not None:
+                items = job.room.within(job, items)
             if job.listed:
                 self._feed_chunks(items, copy=copy)
             else:

@@ -25,6 +25,7 @@ _HOOKS = frozenset(
         "_terminate_pool",
     }
 )
+_MODULES = {"obspool.methods", "obspool.pool"}  # where our classes are
 _OF_EVERY_CLASS = frozenset(
     {"__dict__", "__doc__", "__init_subclass__", "__module__", "__weakref__"}
 )
@@ -40,7 +41,7 @@ def adopt(cls: type[mp_pool.Pool]) -> None:
         return
     base = mp_pool.ThreadPool if issubclass(cls, mp_pool.ThreadPool) else mp_pool.Pool
     stdlib = {name: value for kind in reversed(base.__mro__) for name, value in vars(kind).items()}
-    kinds = [kind for kind in cls.__mro__ if kind.__module__ == "obspool.pool"]
+    kinds = [kind for kind in cls.__mro__ if kind.__module__ in _MODULES]
     for name in (
         {name for kind in kinds for name in vars(kind)} - _OF_EVERY_CLASS - vars(cls).keys()
     ):

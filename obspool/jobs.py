@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from threading import Lock, Thread
 
     from obspool.functions import Function
+    from obspool.iterators import Room
     from obspool.supervisor import Worker
 
 # A part of results that the parent made itself: its payload is the exception, not encoded.
@@ -54,6 +55,8 @@ class Job:
         cancelled: the feeder is to end.
         abandoned: nothing more of it is sent, whatever its feeder still appends.
         holders: workers that have the job's function, where it isn't kept.
+        room: how far it may be read ahead of its iterator, None where that isn't bounded.
+        retries: how often an item runs again that was lost with its worker.
         caller: number of the call that the job is from.
         feeder: the thread that feeds it, None when the caller does.
     """
@@ -85,6 +88,8 @@ class Job:
         "kind",
         "listed",
         "pending",
+        "retries",
+        "room",
         "row",
         "sink",
         "stop_on_error",
@@ -95,7 +100,15 @@ class Job:
     )
 
     def __init__(
-        self, kind: JobKind, function: Function, call: int, chunk: int, sink: Sink
+        self,
+        kind: JobKind,
+        function: Function,
+        call: int,
+        chunk: int,
+        sink: Sink,
+        *,
+        stop_on_error: bool = False,
+        retries: int = 0,
     ) -> None:
         self.id = next(_ids)
         self.kind = kind
@@ -103,7 +116,9 @@ class Job:
         self.call = call
         self.chunk = chunk
         self.listed = chunk > 1
-        self.stop_on_error = kind in {JobKind.MAP, JobKind.STARMAP}
+        self.stop_on_error = stop_on_error
+        self.retries = retries
+        self.room: Room | None = None
         self.sink = sink
         self.submitted = time.monotonic_ns()
         self.pending: deque[Any] = deque()
@@ -186,6 +201,7 @@ class Sent:
         skip: items at the start of the payload of a chunk that are not of this run.
         failed: an item of this chunk failed.
         attempts: workers that died with this at the head of what they had, not begun.
+        losses: workers that died with items of this begun, and so how often it has run again.
     """
 
     __slots__ = (
@@ -195,6 +211,7 @@ class Sent:
         "first",
         "item",
         "job",
+        "losses",
         "payloads",
         "received",
         "skip",
@@ -210,6 +227,7 @@ class Sent:
         self.received = 0
         self.failed = False
         self.attempts = 0
+        self.losses = 0
 
     @property
     def tasks(self) -> int:
@@ -226,4 +244,5 @@ class Sent:
             tail = Sent(self.job, self.item + offset, count, self.payloads[offset:])
             del self.payloads[offset:]
         tail.attempts = 0 if offset else self.attempts
+        tail.losses = self.losses
         return tail

@@ -259,18 +259,37 @@ class Ledger:
                 sent.attempts += 1
                 if sent.attempts >= ATTEMPTS:  # whatever kills workers on its way: not for ever
                     begun = sent.count if sent.job.listed else begun + 1
-            tail = self._cut(worker, sent, begun)
-            if tail is not None:
-                again.append(tail)
+            rest = self._cut(worker, sent, begun)
             lost = sent.count - sent.received
-            if not lost:
-                continue
-            error = _lost_error(worker, event, sent, memory)
-            self._complete(worker, 1 if sent.job.listed else lost, _LOST)
-            self._settle(sent.job, sent.item + sent.received, lost, error, Outcome.LOST)
-            self.collect(sent.job)
+            if lost and sent.losses < sent.job.retries:
+                again += self._retry(worker, sent, event.begun - 1 - sent.first - sent.received)
+            elif lost:
+                error = _lost_error(worker, event, sent, memory)
+                self._complete(worker, 1 if sent.job.listed else lost, _LOST)
+                self._settle(sent.job, sent.item + sent.received, lost, error, Outcome.LOST)
+                self.collect(sent.job)
+            if rest is not None:
+                again.append(rest)
         worker.outstanding.clear()
         self.again.extendleft(reversed(again))
+
+    def _retry(self, worker: Worker, sent: Sent, finished: int) -> list[Sent]:
+        """Return what to run again of a run of which all had begun when its worker died.
+
+        The item that ran goes apart from the `finished` ones before it, whose results were lost: it
+        may be what kills workers.
+        """
+        lost = self._cut(worker, sent, sent.received)
+        if lost is None:
+            return []
+        lost.losses += 1
+        self._recorder.items_retried += lost.count
+        if not 0 < finished < lost.count:
+            return [lost]
+        ran = lost.tail(finished)
+        if sent.job.listed:
+            self._recorder.tasks_submitted[KINDS.index(sent.job.kind)] += 1
+        return [lost, ran]
 
     def fail_all(self, workers: Iterable[Worker], error: BaseException, outcome: Outcome) -> None:
         """Give every item that has no outcome yet this error: nothing runs any more."""
@@ -329,6 +348,8 @@ def _lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> Worke
         text += f"; items {first} to {last} had been run, and their results are lost with it"
     elif last == first:
         text += f"; item {first} had been run, and its result is lost with it"
+    if sent.losses:
+        text += f"; it had been lost {sent.losses} times before"
     if memory:
         text += f"; its memory was {memory >> 20} MiB when last seen"
     return WorkerLostError(text)

@@ -18,34 +18,24 @@ if sys.platform == "win32":
 
 from obspool import hooks
 from obspool.assembly import assemble
-from obspool.calls import Calling
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
-from obspool.functions import Function, name_of
-from obspool.jobs import Job
-from obspool.messages import Call
-from obspool.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
-from obspool.words import JobKind
+from obspool.methods import Methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from obspool.core import Core
     from obspool.engines.protocol import Engine
     from obspool.telemetry.snapshot import Snapshot
 
 
-# A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
-SMALL_JOB = 64
-
-# How long `apply` waits (seconds) until it sees to it that its job is counted and balanced.
-UNTOLD_TIME = 0.01
-
 # How long terminate() waits for the end (seconds): the scheduler gives up a little earlier.
 TERMINATE_PATIENCE = 5.0
 
 
-class Pool(mp_pool.Pool):
+# typeshed allows a chunksize of None in imap, which never worked.
+class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
     """A `multiprocessing.pool.Pool` that can be seen into and steered while it works.
 
     Args:
@@ -186,177 +176,10 @@ class Pool(mp_pool.Pool):
             raise ValueError("this pool works with the stdlib's machinery, without telemetry")
         return self._core
 
-    # -- calls
-
     def _check_running(self) -> None:
         self._live().check()
         if self._state != RUN:
             raise ValueError("Pool not running")
-
-    def apply(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},
-    ) -> Any:
-        """Call `func(*args, **kwds)` in a worker and return its result."""
-        result = self._apply(func, args, kwds, None, None, wait=True)
-        result.wait(UNTOLD_TIME)
-        if not result.ready():
-            self._live().engine.wake()  # the scheduler may not know of it yet
-        return result.get()
-
-    def apply_async(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},
-        callback: Callable[[Any], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult:
-        """Have `func(*args, **kwds)` called in a worker; return what its result will be."""
-        return self._apply(func, args, kwds, callback, error_callback)
-
-    def _apply(
-        self,
-        func: Callable[..., Any],
-        args: Iterable[Any],
-        kwds: Mapping[str, Any],
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        *,
-        wait: bool = False,
-    ) -> AsyncResult:
-        core = self._live()
-        with Calling(core) as number:
-            self._check_running()
-            result = AsyncResult(self, core.engine.decode, callback, error_callback)
-            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-            job = self._job(JobKind.APPLY, func, call, 1, result)
-            if job is not None:
-                core.run_one(job, item, call=number, wait=wait)
-            return result
-
-    def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
-        """Apply `func` to each element, collecting the results in a list that is returned."""
-        return self._map(func, iterable, JobKind.MAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
-
-    def starmap(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-    ) -> list[Any]:
-        """As `map`, but each element is unpacked as arguments: `func(*element)`."""
-        return self._map(func, iterable, JobKind.STARMAP, chunksize, wait=True).get()  # type: ignore[no-any-return]
-
-    def map_async(
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
-        """As `map`, without waiting."""
-        return self._map(func, iterable, JobKind.MAP, chunksize, callback, error_callback)
-
-    def starmap_async(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult:
-        """As `starmap`, without waiting."""
-        return self._map(func, iterable, JobKind.STARMAP, chunksize, callback, error_callback)
-
-    def _map(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        kind: JobKind,
-        chunksize: int | None,
-        callback: Callable[[list[Any]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        *,
-        wait: bool = False,
-    ) -> MapResult:
-        self._check_running()
-        items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
-        length = len(items)
-        core = self._live()
-        if chunksize is None:
-            chunksize, extra = divmod(length, self._processes * 4)
-            chunksize += bool(extra)
-        result = MapResult(self, core.engine.decode, callback, error_callback)
-        if not length or chunksize <= 0:
-            # The stdlib's: nothing runs, no callback is called, and the result is there.
-            result.receive_nothing(length)
-            result.tell()
-            return result
-        call = Call.STAR if kind is JobKind.STARMAP else Call.ONE
-        tasks = -(-length // chunksize)
-        copy = not (wait and type(items) in {list, tuple})  # others may reuse a buffer
-        here = wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB)
-        with Calling(core) as number:
-            self._check_running()
-            job = self._job(kind, func, call, chunksize, result)
-            if job is not None:
-                core.run(job, items, call=number, copy=copy, here=here)
-        return result
-
-    def imap(  # type: ignore[override] # typeshed allows None, which never worked
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> IMapIterator:
-        """Apply `func` to each element; return an iterator over the results, in order.
-
-        An element whose call raised raises in its turn, and the iterator goes on behind it.
-        """
-        return self._imap(IMapIterator, JobKind.IMAP, func, iterable, chunksize)
-
-    def imap_unordered(  # type: ignore[override] # as above
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> IMapIterator:
-        """As `imap`, with the results in the order in which they arrive."""
-        kind = JobKind.IMAP_UNORDERED
-        return self._imap(IMapUnorderedIterator, kind, func, iterable, chunksize)
-
-    def _imap(
-        self,
-        make: type[IMapIterator],
-        kind: JobKind,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int,
-    ) -> IMapIterator:
-        self._check_running()
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        core = self._live()
-        with Calling(core) as number:
-            self._check_running()
-            result = make(self, core.engine.decode)
-            job = self._job(kind, func, Call.ONE, chunksize, result)
-            if job is not None:
-                core.run(job, iterable, call=number, copy=True, here=False)
-        return result
-
-    def _job(
-        self, kind: JobKind, func: Callable[..., Any], call: int, chunksize: int, result: Any
-    ) -> Job | None:
-        """Make a call a job; None when the function can't be sent, and so it has failed."""
-        core = self._live()
-        try:
-            function = core.engine.encode_function(func)
-        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
-            function = Function(0, None, kept=True, name=name_of(func))
-            core.fail(Job(kind, function, call, 1, result), error)
-            return None
-        return Job(kind, function, call, chunksize, result)
 
     # -- the end
 
@@ -387,7 +210,7 @@ class Pool(mp_pool.Pool):
         self._live().join()
 
 
-class ThreadPool(Pool, mp_pool.ThreadPool):
+class ThreadPool(Pool, mp_pool.ThreadPool):  # type: ignore[misc] # as above
     """A `multiprocessing.pool.ThreadPool` with the same telemetry and control.
 
     Threads can't be killed: `terminate` drops what has not begun, and doesn't wait for what runs.

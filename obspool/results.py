@@ -8,12 +8,11 @@ asks for them, or by the thread of callbacks.
 from __future__ import annotations
 
 import multiprocessing.pool as mp_pool
-from collections import deque
 from multiprocessing import TimeoutError as MpTimeoutError
-from threading import RLock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from obspool.errors import PoolBrokenError, PoolTerminatedError
 from obspool.jobs import PARENT_ERROR
 from obspool.messages import Kind
 from obspool.waiting import Waiters
@@ -33,6 +32,12 @@ DUE_BYTES = 4096
 
 def _small(payload: Any) -> bool:
     return type(payload) is bytes and len(payload) < DUE_BYTES
+
+
+def is_of_items(kind: int, payload: Any) -> bool:
+    """Tell whether an error is one item's, and not the pool's end, which is everybody's."""
+    ends = (PoolTerminatedError, PoolBrokenError)
+    return kind != PARENT_ERROR or not isinstance(payload, ends)
 
 
 class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
@@ -161,8 +166,11 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         decode: Decode,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        return_exceptions: bool = False,
     ) -> None:
         super().__init__(pool, decode, callback, error_callback)
+        self._returns_errors = return_exceptions
         self._parts: dict[int, tuple[int, int, list[Any]]] = {}
         self._values: dict[int, tuple[int, list[Any]]] = {}
         self._length = 0
@@ -175,7 +183,9 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
         """Take the outcome of some items; the first error that arrives is the error."""
         self._length = max(self._length, first + count)
-        if kind in {Kind.ERROR, PARENT_ERROR}:
+        if kind in {Kind.ERROR, PARENT_ERROR} and not (
+            self._returns_errors and is_of_items(kind, payloads[0])
+        ):
             if self._error is None:
                 self._error = (kind, payloads[0])
                 self._parts.clear()
@@ -210,13 +220,36 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 continue
             count, kind, payloads = part
             try:
-                decoded = decode(payloads[0]) if kind == Kind.LIST else list(map(decode, payloads))
+                if kind == PARENT_ERROR:
+                    decoded = payloads
+                elif kind == Kind.LIST:
+                    decoded = decode(payloads[0])
+                else:
+                    decoded = list(map(decode, payloads))
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
-                if self._error is None:
+                if self._returns_errors:
+                    decoded = self._decode_each(kind, count, payloads, error)
+                elif self._error is None:
                     self._error = (PARENT_ERROR, error)
-                return
+                    return
+                else:
+                    return
             values.setdefault(first, (count, decoded))
             self._parts.pop(first, None)  # only now: until then it is still to be done
+
+    def _decode_each(
+        self, kind: int, count: int, payloads: list[Any], error: Exception
+    ) -> list[Any]:
+        """Decode a part of which something can't be: its error takes that item's place."""
+        if kind == Kind.LIST:
+            return [error] * count
+        decoded: list[Any] = []
+        for payload in payloads:
+            try:
+                decoded.append(self._decode(payload))
+            except Exception as failure:  # noqa: BLE001 - the item's outcome
+                decoded.append(failure)
+        return decoded
 
     def _make(self) -> list[Any]:
         self._decode_parts()
@@ -229,133 +262,3 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
 
     def _forget(self) -> None:
         self._values = {}
-
-
-class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
-    """The iterator of `imap`: it yields what finished, raises for what failed, and goes on."""
-
-    ordered = True
-
-    def __init__(self, pool: Any, decode: Decode) -> None:
-        self._pool = pool
-        self._decode = decode
-        self._waiters = Waiters()
-        self._inbox: deque[tuple[int, int, int, list[Any]]] = deque()
-        self._all = False
-        # Of consumers only, and never held while something is decoded.
-        self._lock = RLock()
-        self._parts: dict[int, tuple[int, int, list[Any]]] = {}
-        self._next_item = 0
-        self._current: deque[tuple[int, Any, int]] = deque()
-        self._received = self._yielded = 0
-
-    def __iter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def next(self, timeout: float | None = None) -> Any:
-        """Return the next result.
-
-        Raises:
-            StopIteration: there are no more.
-            multiprocessing.TimeoutError: none arrived within `timeout` seconds.
-            Exception: what the call on this item raised; `next` may be called again.
-        """
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            with self._lock:
-                found = self._take()
-            if found is not None:
-                try:
-                    return self._open(*found)
-                except Exception:
-                    raise
-                except BaseException:  # interrupted: it hasn't been handed over
-                    self._current.appendleft(found)
-                    raise
-            if self._all and not self._inbox:
-                raise StopIteration
-            left = None if deadline is None else deadline - monotonic()
-            if not self._waiters.wait(self._something, left) and (left is not None and left <= 0):
-                raise MpTimeoutError
-
-    __next__ = next  # noqa: A003 - the stdlib's name
-
-    def _something(self) -> bool:
-        return self._all or bool(self._inbox)
-
-    def _take(self) -> tuple[int, Any, int] | None:
-        """Return the next payload, if it is there: its kind, itself, and how many items it is."""
-        current = self._current
-        while not current:
-            while self._inbox:
-                first, count, kind, payloads = self._inbox.popleft()
-                if not self.ordered:
-                    first = self._next_item + len(self._parts)  # in the order of arrival
-                self._parts[first] = (count, kind, payloads)
-                if not self.ordered:
-                    break
-            part = self._parts.pop(self._next_item, None)
-            if part is None:
-                return None
-            count, kind, payloads = part
-            self._next_item += count if self.ordered else 1
-            if kind == Kind.LIST:
-                current.append((kind, payloads[0], count))
-            else:
-                current.extend((kind, payload, 1) for payload in payloads)
-        return current.popleft()
-
-    def _open(self, kind: int, payload: Any, count: int) -> Any:
-        if kind == Kind.LIST:
-            kind, payload = self._open_list(payload, count)
-        elif kind == Kind.ITEMS:
-            kind, payload = _VALUE, self._decode(payload)
-        elif kind == Kind.ERROR:
-            kind, payload = PARENT_ERROR, self._decode(payload)
-        self._yielded += 1
-        if kind == PARENT_ERROR:
-            raise payload
-        return payload
-
-    def _open_list(self, payload: Any, count: int) -> tuple[int, Any]:
-        """Decode a chunk's results; return the first, and keep the others for the next calls."""
-        try:
-            values = [(_VALUE, value, 1) for value in self._decode(payload)]
-        except Exception as error:  # noqa: BLE001 - the outcome of each of them
-            values = [(PARENT_ERROR, error, 1)] * count
-        with self._lock:
-            # Before whatever another consumer put there meanwhile: only order among threads.
-            self._current.extendleft(reversed(values[1:]))
-        return values[0][0], values[0][1]
-
-    def waiting(self) -> int:
-        """Return how many items have arrived and were not asked for yet."""
-        return self._received - self._yielded
-
-    def exhausted(self) -> bool:
-        """Return whether everything has arrived and was asked for."""
-        return self._all and self.waiting() <= 0
-
-    # -- the scheduler's side
-
-    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
-        """Take the outcome of some items."""
-        self._received += count
-        self._inbox.append((first, count, kind, payloads))
-        self._waiters.tell()
-
-    def tell(self) -> None:
-        """Say that all is there."""
-        self._all = True
-        self._pool = None
-        self._waiters.tell()
-
-
-_VALUE = -1  # an item of a chunk's results that is decoded already
-
-
-class IMapUnorderedIterator(IMapIterator, mp_pool.IMapUnorderedIterator):  # type: ignore[type-arg]
-    """The iterator of `imap_unordered`: in the order of arrival."""
-
-    ordered = False

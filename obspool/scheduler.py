@@ -216,6 +216,11 @@ class Scheduler:
                 room = self._room(worker, job, workers)
                 if room <= 0:
                     return True
+            again = self._ledger.again
+            if again and again[0].losses and worker.tasks + tasks:
+                if not tasks:
+                    return True  # for an idle worker: it may be what kills them
+                break
             sent = self._take(job, room - tasks)
             if sent is None:
                 continue
@@ -224,7 +229,7 @@ class Scheduler:
             self._add(worker, sent, pieces, functions)
             tasks += sent.tasks
             size += job.task_bytes() * len(sent.payloads)
-            if tasks >= room or size >= BATCH_BYTES:
+            if tasks >= room or size >= BATCH_BYTES or sent.losses:
                 break
         if not tasks:
             return False

@@ -1,0 +1,336 @@
+"""The calls of a pool: each becomes a job. What is keyword-only here, the stdlib hasn't got."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from obspool.calls import Calling
+from obspool.functions import Function, name_of
+from obspool.iterators import IMapIterator, IMapUnorderedIterator, Room
+from obspool.jobs import Job
+from obspool.messages import Call
+from obspool.results import AsyncResult, MapResult
+from obspool.words import JobKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from obspool.core import Core
+
+
+# A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
+SMALL_JOB = 64
+
+# How long `apply` waits (seconds) until it sees to it that its job is counted and balanced.
+UNTOLD_TIME = 0.01
+
+
+class Terms(NamedTuple):
+    """What a call asks for besides its work."""
+
+    retries: int = 0
+    return_exceptions: bool = False
+
+    def check(self) -> None:
+        """See that they are possible.
+
+        Raises:
+            ValueError: they aren't.
+            TypeError: they are of the wrong type.
+        """
+        _check_count("retries", self.retries, 0)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+class Methods:
+    """`apply`, `map` and all others of the stdlib's Pool.
+
+    All of them take `retries`: how often an item is run again that was lost with its worker, in
+    which it had begun (default 0: never, because it may have had effects). An item that had
+    finished, and whose result was lost, may so run twice. When it has been lost once more than
+    that, it raises WorkerLostError. Errors that an item raises are never retried.
+    """
+
+    _processes: int
+
+    def _live(self) -> Core:
+        raise NotImplementedError
+
+    def _check_running(self) -> None:
+        raise NotImplementedError
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        retries: int = 0,
+    ) -> Any:
+        """Call `func(*args, **kwds)` in a worker and return its result.
+
+        Args:
+            func: what to call.
+            args: its positional arguments.
+            kwds: its keyword arguments.
+            retries: see the class.
+        """
+        result = self._apply(func, args, kwds, Terms(retries), wait=True)
+        result.wait(UNTOLD_TIME)
+        if not result.ready():
+            self._live().engine.wake()  # the scheduler may not know of it yet
+        return result.get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int = 0,
+    ) -> AsyncResult:
+        """Have `func(*args, **kwds)` called in a worker; return what its result will be.
+
+        Args:
+            func: what to call.
+            args: its positional arguments.
+            kwds: its keyword arguments.
+            callback: called with the result, in the pool's thread for callbacks.
+            error_callback: called with the error.
+            retries: see the class.
+        """
+        return self._apply(func, args, kwds, Terms(retries), callback, error_callback)
+
+    def _apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        terms: Terms,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        wait: bool = False,
+    ) -> AsyncResult:
+        core = self._live()
+        with Calling(core) as number:
+            self._check_running()
+            terms.check()
+            result = AsyncResult(self, core.engine.decode, callback, error_callback)
+            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
+            job = self._job(JobKind.APPLY, func, call, 1, result, terms)
+            if job is not None:
+                core.run_one(job, item, call=number, wait=wait)
+            return result
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Apply `func` to each element, collecting the results in a list that is returned.
+
+        Args:
+            func: called with one element.
+            iterable: read to its end before anything runs, if it has no length.
+            chunksize: elements per task; None: a quarter of a worker's share.
+            retries: see the class.
+            return_exceptions: put what an element raised into the list, in its place, and run all
+                elements; False: raise the first error, and skip what follows an error in its chunk.
+                The pool's end is raised all the same.
+        """
+        terms = Terms(retries, return_exceptions)
+        return self._map(func, iterable, JobKind.MAP, chunksize, terms, wait=True).get()  # type: ignore[no-any-return]
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """As `map`, but each element is unpacked as arguments: `func(*element)`."""
+        terms = Terms(retries, return_exceptions)
+        return self._map(func, iterable, JobKind.STARMAP, chunksize, terms, wait=True).get()  # type: ignore[no-any-return]
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> MapResult:
+        """As `map`, without waiting."""
+        terms = Terms(retries, return_exceptions)
+        return self._map(func, iterable, JobKind.MAP, chunksize, terms, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> MapResult:
+        """As `starmap`, without waiting."""
+        terms, kind = Terms(retries, return_exceptions), JobKind.STARMAP
+        return self._map(func, iterable, kind, chunksize, terms, callback, error_callback)
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        kind: JobKind,
+        chunksize: int | None,
+        terms: Terms,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        wait: bool = False,
+    ) -> MapResult:
+        self._check_running()
+        terms.check()
+        items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
+        length = len(items)
+        core = self._live()
+        if chunksize is None:
+            chunksize, extra = divmod(length, self._processes * 4)
+            chunksize += bool(extra)
+        result = MapResult(
+            self,
+            core.engine.decode,
+            callback,
+            error_callback,
+            return_exceptions=terms.return_exceptions,
+        )
+        if not length or chunksize <= 0:
+            # The stdlib's: nothing runs, no callback is called, and the result is there.
+            result.receive_nothing(length)
+            result.tell()
+            return result
+        call = Call.STAR if kind is JobKind.STARMAP else Call.ONE
+        tasks = -(-length // chunksize)
+        copy = not (wait and type(items) in {list, tuple})  # others may reuse a buffer
+        here = wait or (tasks <= SMALL_JOB and length <= SMALL_JOB * SMALL_JOB)
+        with Calling(core) as number:
+            self._check_running()
+            job = self._job(kind, func, call, chunksize, result, terms)
+            if job is not None:
+                core.run(job, items, call=number, copy=copy, here=here)
+        return result
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> IMapIterator:
+        """Apply `func` to each element; return an iterator over the results, in order.
+
+        An element whose call raised raises in its turn, and the iterator goes on behind it.
+
+        Args:
+            func: called with one element.
+            iterable: read in a thread of its own, ahead of the workers.
+            chunksize: elements per task.
+            buffersize: how many elements may be read ahead of what was taken from the iterator (at
+                least one task's): so an endless iterable needs a bounded memory. When the iterator
+                is dropped, no more is read. None: as far ahead as workers need, whoever takes the
+                results, and to the end. (As `buffersize` of `concurrent.futures`, Python 3.14.)
+            retries: see the class.
+            return_exceptions: yield what an element raised instead of raising it.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is below 1.
+        """
+        terms = Terms(retries, return_exceptions)
+        return self._imap(IMapIterator, JobKind.IMAP, func, iterable, chunksize, buffersize, terms)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> IMapIterator:
+        """As `imap`, with the results in the order in which they arrive."""
+        kind, terms = JobKind.IMAP_UNORDERED, Terms(retries, return_exceptions)
+        return self._imap(IMapUnorderedIterator, kind, func, iterable, chunksize, buffersize, terms)
+
+    def _imap(
+        self,
+        make: type[IMapIterator],
+        kind: JobKind,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        terms: Terms,
+    ) -> IMapIterator:
+        self._check_running()
+        terms.check()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        room = None
+        if buffersize is not None:
+            _check_count("buffersize", buffersize, 1)
+            room = Room(max(buffersize, chunksize))
+        core = self._live()
+        with Calling(core) as number:
+            self._check_running()
+            result = make(self, core.engine.decode, room, return_exceptions=terms.return_exceptions)
+            job = self._job(kind, func, Call.ONE, chunksize, result.sink(), terms)
+            if job is not None:
+                job.room = room
+                core.run(job, iterable, call=number, copy=True, here=False)
+        return result
+
+    def _job(
+        self,
+        kind: JobKind,
+        func: Callable[..., Any],
+        call: int,
+        chunksize: int,
+        sink: Any,
+        terms: Terms,
+    ) -> Job | None:
+        """Make a call a job; None when the function can't be sent, and so it has failed."""
+        core = self._live()
+        try:
+            function = core.engine.encode_function(func)
+        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+            function = Function(0, None, kept=True, name=name_of(func))
+            core.fail(Job(kind, function, call, 1, sink), error)
+            return None
+        stops = kind in {JobKind.MAP, JobKind.STARMAP} and not terms.return_exceptions
+        return Job(
+            kind, function, call, chunksize, sink, stop_on_error=stops, retries=terms.retries
+        )
