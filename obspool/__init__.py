@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         PoolBrokenError,
         PoolTerminatedError,
         SegmentError,
+        SoftTimeoutError,
+        TaskTimeoutError,
         WorkerLostError,
     )
     from obspool.iterators import IMapIterator
@@ -41,6 +43,8 @@ __all__ = [
     "PoolTerminatedError",
     "SegmentError",
     "Snapshot",
+    "SoftTimeoutError",
+    "TaskTimeoutError",
     "ThreadPool",
     "WorkerLostError",
     "__version__",

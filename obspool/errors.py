@@ -2,6 +2,7 @@
 
 ObspoolError
 ├── WorkerLostError   (RuntimeError)   a worker died with the item begun
+├── TaskTimeoutError  (TimeoutError)   an item ran longer than its `timeout=`
 ├── PoolBrokenError   (RuntimeError)   the pool can't run work any more
 ├── PoolTerminatedError (RuntimeError) the pool was terminated before the result was there
 ├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
@@ -9,6 +10,8 @@ ObspoolError
 ├── SegmentError      (ValueError)     a file that isn't a segment this version can read
 ├── PoolNotFoundError (LookupError) no pool, or not only one, goes by this name or pid
 └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
+
+SoftTimeoutError      (BaseException)  raised in the item whose time is over, in its worker
 """
 
 from __future__ import annotations
@@ -22,6 +25,21 @@ class WorkerLostError(ObspoolError, RuntimeError):
     """A worker died, and with it items that had begun there.
 
     The stdlib's Pool never tells: the job waits for ever (cpython gh-66587).
+    """
+
+
+class TaskTimeoutError(ObspoolError, TimeoutError):
+    """An item ran longer than its `timeout=`; it was interrupted, or its worker was killed.
+
+    Not a `multiprocessing.TimeoutError`, which says that a result isn't there yet.
+    """
+
+
+class SoftTimeoutError(BaseException):
+    """Raised in the item whose time is over, in its worker, so that it can clean up.
+
+    As KeyboardInterrupt no `Exception`: code that catches all errors doesn't catch it. An item that
+    goes on all the same is ended with its worker after a grace of a few seconds.
     """
 
 

@@ -11,7 +11,7 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from obspool.jobs import PARENT_ERROR
+from obspool.jobs import FAILURES, PARENT_ERROR
 from obspool.messages import Kind
 from obspool.results import is_of_items
 from obspool.waiting import Waiters
@@ -201,7 +201,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
             kind, payload = self._open_list(payload, count)
         elif kind == Kind.ITEMS:
             kind, payload = _VALUE, self._decode(payload)
-        elif kind == Kind.ERROR:
+        elif kind in FAILURES and kind != PARENT_ERROR:
             kind, payload = PARENT_ERROR, self._decode(payload)
         self._yielded += 1
         if kind == PARENT_ERROR and not (self._returns_errors and is_of_items(kind, payload)):

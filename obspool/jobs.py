@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # A part of results that the parent made itself: its payload is the exception, not encoded.
 PARENT_ERROR = 4
 
+# What says that an item failed.
+FAILURES = frozenset({Kind.ERROR, Kind.TIMEOUT, PARENT_ERROR})
+
 # How far a feeder gets ahead of what was sent to workers. With less, workers wait for the feeder's
 # next turn of the GIL (5 ms); with more, a map over 10 GB holds more of it as pickles.
 AHEAD_TASKS = 16384
@@ -56,6 +59,7 @@ class Job:
         abandoned: nothing more of it is sent, whatever its feeder still appends.
         holders: workers that have the job's function, where it isn't kept.
         room: how far it may be read ahead of its iterator, None where that isn't bounded.
+        timeout: how long an item may run (seconds), 0 for ever.
         retries: how often an item runs again that was lost with its worker.
         caller: number of the call that the job is from.
         feeder: the thread that feeds it, None when the caller does.
@@ -97,6 +101,7 @@ class Job:
         "tasks_counted",
         "tasks_fed",
         "tasks_taken",
+        "timeout",
     )
 
     def __init__(
@@ -109,6 +114,7 @@ class Job:
         *,
         stop_on_error: bool = False,
         retries: int = 0,
+        timeout: float = 0.0,
     ) -> None:
         self.id = next(_ids)
         self.kind = kind
@@ -118,6 +124,7 @@ class Job:
         self.listed = chunk > 1
         self.stop_on_error = stop_on_error
         self.retries = retries
+        self.timeout = timeout
         self.room: Room | None = None
         self.sink = sink
         self.submitted = time.monotonic_ns()
@@ -147,7 +154,8 @@ class Job:
         else:
             self.errors += count
             if self.failed_outcome is Outcome.OK:
-                self.failed_outcome = Outcome.ERROR
+                timeout = kind == Kind.TIMEOUT
+                self.failed_outcome = Outcome.TIMEOUT if timeout else Outcome.ERROR
         self.sink.receive(first, count, kind, payloads)
 
     @property

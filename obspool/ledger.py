@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from obspool.errors import WorkerLostError
+from obspool.errors import TaskTimeoutError, WorkerLostError
 from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
 from obspool.messages import Kind
 from obspool.supervisor import how
 from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
-from obspool.words import Outcome
+from obspool.words import ExitReason, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _OK = OUTCOMES.index(Outcome.OK)
 _ERROR = OUTCOMES.index(Outcome.ERROR)
+_TIMEOUT = OUTCOMES.index(Outcome.TIMEOUT)
 _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
@@ -169,8 +170,8 @@ class Ledger:
     ) -> int:
         job = sent.job
         outcome = _OK
-        if kind == Kind.ERROR:
-            outcome = _ERROR
+        if kind in {Kind.ERROR, Kind.TIMEOUT}:
+            outcome = _ERROR if kind == Kind.ERROR else _TIMEOUT
             sent.failed = True
         elif kind == Kind.SKIPPED:
             outcome = _SKIPPED
@@ -260,6 +261,7 @@ class Ledger:
                 if sent.attempts >= ATTEMPTS:  # whatever kills workers on its way: not for ever
                     begun = sent.count if sent.job.listed else begun + 1
             rest = self._cut(worker, sent, begun)
+            self._end_overdue(worker, event, sent)
             lost = sent.count - sent.received
             if lost and sent.losses < sent.job.retries:
                 again += self._retry(worker, sent, event.begun - 1 - sent.first - sent.received)
@@ -272,6 +274,21 @@ class Ledger:
                 again.append(rest)
         worker.outstanding.clear()
         self.again.extendleft(reversed(again))
+
+    def _end_overdue(self, worker: Worker, event: Exited, sent: Sent) -> None:
+        """Settle the item for which its worker was killed, if it is in this run."""
+        ran = event.begun - 1 - sent.first
+        if worker.reason is not ExitReason.TIMEOUT or not sent.received <= ran < sent.count:
+            return
+        overdue = self._cut(worker, sent, ran)
+        if overdue is not None:
+            job = sent.job
+            error = TaskTimeoutError(
+                f"item {overdue.item} of {job.function.name} ran longer than {job.timeout:g} s in "
+                f"the worker in slot {worker.id.slot} (pid {worker.pid}), and didn't end when it "
+                "was interrupted: the worker was killed"
+            )
+            self._give_up(overdue, error, Outcome.TIMEOUT)
 
     def _retry(self, worker: Worker, sent: Sent, finished: int) -> list[Sent]:
         """Return what to run again of a run of which all had begun when its worker died.

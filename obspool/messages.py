@@ -27,6 +27,7 @@ class Kind:
     LIST = 1  # one payload: the list of the items' results
     ERROR = 2  # one item's exception
     SKIPPED = 3  # nothing: items after an error in their chunk
+    TIMEOUT = 5  # one item's exception: its time was over
 
 
 class Piece:
@@ -43,6 +44,7 @@ class Piece:
         count: number of items.
         submitted: CLOCK_MONOTONIC in ns when the job was submitted.
         payloads: the items.
+        timeout: how long an item may run (seconds), 0 for ever.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Piece:
         "skip",
         "stop_on_error",
         "submitted",
+        "timeout",
     )
 
     def __init__(
@@ -69,7 +72,9 @@ class Piece:
         count: int,
         submitted: int,
         payloads: list[Any],
+        timeout: float = 0.0,
     ) -> None:
+        self.timeout = timeout
         self.function = function
         self.call = call
         self.chunk = chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obspool.calls import Calling
@@ -26,22 +27,54 @@ UNTOLD_TIME = 0.01
 
 
 class Terms(NamedTuple):
-    """What a call asks for besides its work."""
+    """What a call asks for besides its work; what is None the pool decides."""
 
-    retries: int = 0
+    timeout: float | None = None
+    retries: int | None = None
     return_exceptions: bool = False
 
-    def check(self) -> None:
-        """See that they are possible.
+    def resolved(self, pool: Methods) -> Terms:
+        """Return what is possible and complete: 0 is no timeout.
 
         Raises:
-            ValueError: they aren't.
-            TypeError: they are of the wrong type.
+            ValueError: it isn't possible.
+            TypeError: something is of the wrong type.
         """
-        _check_count("retries", self.retries, 0)
+        timeout, retries = self.timeout, self.retries
+        if timeout is None:
+            timeout = pool._timeout  # noqa: SLF001 - the same class, in two files
+        else:
+            check_timeout(timeout)
+            if not pool._live().engine.killable:  # noqa: SLF001
+                raise ValueError("timeout= needs processes: a thread can't be interrupted or ended")
+        if retries is None:
+            retries = pool._retries  # noqa: SLF001
+        else:
+            check_count("retries", retries, 0)
+        endless = timeout is None or timeout == inf
+        return Terms(0.0 if endless else timeout, retries, self.return_exceptions)
 
 
-def _check_count(name: str, value: object, least: int) -> None:
+def check_timeout(timeout: object) -> None:
+    """Refuse what is no time.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it isn't above 0.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number, not {type(timeout).__name__}")
+    if not timeout > 0:
+        raise ValueError(f"timeout must be above 0, not {timeout!r}")
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Refuse what is no number, or too small.
+
+    Raises:
+        TypeError: it isn't an int.
+        ValueError: it is below `least`.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
@@ -51,13 +84,21 @@ def _check_count(name: str, value: object, least: int) -> None:
 class Methods:
     """`apply`, `map` and all others of the stdlib's Pool.
 
-    All of them take `retries`: how often an item is run again that was lost with its worker, in
-    which it had begun (default 0: never, because it may have had effects). An item that had
-    finished, and whose result was lost, may so run twice. When it has been lost once more than
-    that, it raises WorkerLostError. Errors that an item raises are never retried.
+    All of them take
+
+    - `timeout`: how long an item may run (seconds above 0; `math.inf`: for ever; None: as the pool
+      says). Then a SoftTimeoutError is raised in it, in its worker; when it hasn't ended two
+      seconds later, its worker is killed. Its error is TaskTimeoutError either way, unless it
+      catches the SoftTimeoutError and returns in time. Other items run on. Not in a ThreadPool.
+    - `retries`: how often an item is run again that was lost with its worker, in which it had begun
+      (None: as the pool says, by default never, because it may have had effects). An item that had
+      finished, and whose result was lost, may so run twice. When it has been lost once more than
+      that, it raises WorkerLostError. Errors that an item raises, and timeouts, are not retried.
     """
 
     _processes: int
+    _timeout: float | None
+    _retries: int
 
     def _live(self) -> Core:
         raise NotImplementedError
@@ -71,7 +112,8 @@ class Methods:
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
     ) -> Any:
         """Call `func(*args, **kwds)` in a worker and return its result.
 
@@ -79,9 +121,10 @@ class Methods:
             func: what to call.
             args: its positional arguments.
             kwds: its keyword arguments.
+            timeout: see the class.
             retries: see the class.
         """
-        result = self._apply(func, args, kwds, Terms(retries), wait=True)
+        result = self._apply(func, args, kwds, Terms(timeout, retries), wait=True)
         result.wait(UNTOLD_TIME)
         if not result.ready():
             self._live().engine.wake()  # the scheduler may not know of it yet
@@ -95,7 +138,8 @@ class Methods:
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
     ) -> AsyncResult:
         """Have `func(*args, **kwds)` called in a worker; return what its result will be.
 
@@ -105,9 +149,10 @@ class Methods:
             kwds: its keyword arguments.
             callback: called with the result, in the pool's thread for callbacks.
             error_callback: called with the error.
+            timeout: see the class.
             retries: see the class.
         """
-        return self._apply(func, args, kwds, Terms(retries), callback, error_callback)
+        return self._apply(func, args, kwds, Terms(timeout, retries), callback, error_callback)
 
     def _apply(
         self,
@@ -123,7 +168,7 @@ class Methods:
         core = self._live()
         with Calling(core) as number:
             self._check_running()
-            terms.check()
+            terms = terms.resolved(self)
             result = AsyncResult(self, core.engine.decode, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
             job = self._job(JobKind.APPLY, func, call, 1, result, terms)
@@ -137,7 +182,8 @@ class Methods:
         iterable: Iterable[Any],
         chunksize: int | None = None,
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Apply `func` to each element, collecting the results in a list that is returned.
@@ -146,12 +192,13 @@ class Methods:
             func: called with one element.
             iterable: read to its end before anything runs, if it has no length.
             chunksize: elements per task; None: a quarter of a worker's share.
+            timeout: see the class.
             retries: see the class.
             return_exceptions: put what an element raised into the list, in its place, and run all
                 elements; False: raise the first error, and skip what follows an error in its chunk.
                 The pool's end is raised all the same.
         """
-        terms = Terms(retries, return_exceptions)
+        terms = Terms(timeout, retries, return_exceptions)
         return self._map(func, iterable, JobKind.MAP, chunksize, terms, wait=True).get()  # type: ignore[no-any-return]
 
     def starmap(
@@ -160,11 +207,12 @@ class Methods:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """As `map`, but each element is unpacked as arguments: `func(*element)`."""
-        terms = Terms(retries, return_exceptions)
+        terms = Terms(timeout, retries, return_exceptions)
         return self._map(func, iterable, JobKind.STARMAP, chunksize, terms, wait=True).get()  # type: ignore[no-any-return]
 
     def map_async(
@@ -175,11 +223,12 @@ class Methods:
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> MapResult:
         """As `map`, without waiting."""
-        terms = Terms(retries, return_exceptions)
+        terms = Terms(timeout, retries, return_exceptions)
         return self._map(func, iterable, JobKind.MAP, chunksize, terms, callback, error_callback)
 
     def starmap_async(
@@ -190,11 +239,12 @@ class Methods:
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> MapResult:
         """As `starmap`, without waiting."""
-        terms, kind = Terms(retries, return_exceptions), JobKind.STARMAP
+        terms, kind = Terms(timeout, retries, return_exceptions), JobKind.STARMAP
         return self._map(func, iterable, kind, chunksize, terms, callback, error_callback)
 
     def _map(
@@ -210,7 +260,7 @@ class Methods:
         wait: bool = False,
     ) -> MapResult:
         self._check_running()
-        terms.check()
+        terms = terms.resolved(self)
         items: Any = iterable if hasattr(iterable, "__len__") else list(iterable)
         length = len(items)
         core = self._live()
@@ -247,7 +297,8 @@ class Methods:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> IMapIterator:
         """Apply `func` to each element; return an iterator over the results, in order.
@@ -262,13 +313,14 @@ class Methods:
                 least one task's): so an endless iterable needs a bounded memory. When the iterator
                 is dropped, no more is read. None: as far ahead as workers need, whoever takes the
                 results, and to the end. (As `buffersize` of `concurrent.futures`, Python 3.14.)
+            timeout: see the class.
             retries: see the class.
             return_exceptions: yield what an element raised instead of raising it.
 
         Raises:
             ValueError: `chunksize` or `buffersize` is below 1.
         """
-        terms = Terms(retries, return_exceptions)
+        terms = Terms(timeout, retries, return_exceptions)
         return self._imap(IMapIterator, JobKind.IMAP, func, iterable, chunksize, buffersize, terms)
 
     def imap_unordered(
@@ -278,11 +330,12 @@ class Methods:
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        retries: int = 0,
+        timeout: float | None = None,
+        retries: int | None = None,
         return_exceptions: bool = False,
     ) -> IMapIterator:
         """As `imap`, with the results in the order in which they arrive."""
-        kind, terms = JobKind.IMAP_UNORDERED, Terms(retries, return_exceptions)
+        kind, terms = JobKind.IMAP_UNORDERED, Terms(timeout, retries, return_exceptions)
         return self._imap(IMapUnorderedIterator, kind, func, iterable, chunksize, buffersize, terms)
 
     def _imap(
@@ -296,12 +349,12 @@ class Methods:
         terms: Terms,
     ) -> IMapIterator:
         self._check_running()
-        terms.check()
+        terms = terms.resolved(self)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         room = None
         if buffersize is not None:
-            _check_count("buffersize", buffersize, 1)
+            check_count("buffersize", buffersize, 1)
             room = Room(max(buffersize, chunksize))
         core = self._live()
         with Calling(core) as number:
@@ -332,5 +385,12 @@ class Methods:
             return None
         stops = kind in {JobKind.MAP, JobKind.STARMAP} and not terms.return_exceptions
         return Job(
-            kind, function, call, chunksize, sink, stop_on_error=stops, retries=terms.retries
+            kind,
+            function,
+            call,
+            chunksize,
+            sink,
+            stop_on_error=stops,
+            retries=terms.retries or 0,
+            timeout=terms.timeout or 0.0,
         )

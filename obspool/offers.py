@@ -74,6 +74,7 @@ class Offer:
             count=1,
             submitted=job.submitted,
             payloads=[claim.payload],
+            timeout=job.timeout,
         )
         return Batch([], [], [piece])
 

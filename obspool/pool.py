@@ -20,7 +20,7 @@ from obspool import hooks
 from obspool.assembly import assemble
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
-from obspool.methods import Methods
+from obspool.methods import Methods, check_count, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,13 +49,17 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
             script's. A taken name gets the next free suffix (`nightly-2`).
         metrics: where to serve /metrics from this process: a port of the loopback interface, or
             "host:port"; True for any free port; None: as OBSPOOL_METRICS says, else nowhere.
+        timeout: how long an item may run (seconds), where its call doesn't say; None: for ever. See
+            `obspool.methods.Methods`.
+        retries: how often an item that was lost with its worker runs again, where its call doesn't
+            say.
         balance: let idle workers take over the rest of a chunk that another one runs; False keeps
             each chunk whole and in one worker.
 
     Raises:
         ValueError: `processes` below 1, a `maxtasksperchild` that isn't a positive integer, a name
-            with nothing usable in it.
-        TypeError: `initializer` can't be called.
+            with nothing usable in it, a `timeout` not above 0, `retries` below 0.
+        TypeError: `initializer` can't be called, `timeout` or `retries` is no number.
         MetricsServerError: `metrics` names an address that can't be had.
     """
 
@@ -78,6 +82,8 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         *,
         name: str | None = None,
         metrics: bool | int | str | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
         balance: bool = True,
     ) -> None:
         self._state = INIT  # for __del__, should this fail
@@ -91,6 +97,11 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if timeout is not None:
+            check_timeout(timeout)
+        check_count("retries", retries, 0)
+        self._timeout = timeout
+        self._retries = retries
         self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from obspool.errors import PoolBrokenError, PoolTerminatedError
-from obspool.jobs import PARENT_ERROR
+from obspool.jobs import FAILURES, PARENT_ERROR
 from obspool.messages import Kind
 from obspool.waiting import Waiters
 
@@ -123,7 +123,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:  # noqa: ARG002
         """Take the outcome of the call."""
-        if kind in {Kind.ERROR, PARENT_ERROR}:
+        if kind in FAILURES:
             self._error = (kind, payloads[0])
         else:
             self._payload = payloads[0]
@@ -183,9 +183,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
         """Take the outcome of some items; the first error that arrives is the error."""
         self._length = max(self._length, first + count)
-        if kind in {Kind.ERROR, PARENT_ERROR} and not (
-            self._returns_errors and is_of_items(kind, payloads[0])
-        ):
+        if kind in FAILURES and not (self._returns_errors and is_of_items(kind, payloads[0])):
             if self._error is None:
                 self._error = (kind, payloads[0])
                 self._parts.clear()

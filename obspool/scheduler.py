@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 AHEAD_TIME = 20_000_000
 PREFETCH_TIME = 10_000_000
 
+# An item that goes on when it was interrupted is ended with its worker after this (seconds).
+TIMEOUT_GRACE = 2.0
+
 # A batch's most: more makes no task cheaper, and delays what is written after it.
 BATCH_TASKS = 2048
 BATCH_BYTES = 1 << 20
@@ -62,10 +65,13 @@ class Scheduler:
         self._offers = offers
         self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
+        self._timed = False  # there was a job whose items may run for so long only
+        self._limit_at: int | None = None
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
 
     def submit(self, job: Job) -> None:
         """Take a job's tasks into the queue."""
+        self._timed = self._timed or job.timeout > 0
         self._ledger.submit(job)
         self._queue.append(job)
         self._feeding[job.id] = job
@@ -119,8 +125,9 @@ class Scheduler:
 
     @property
     def look_at(self) -> int | None:
-        """When to dispatch again though nothing happened (ns), to balance."""
-        return self._balancer.look_at
+        """When to dispatch again though nothing happened (ns), to balance or to end an item."""
+        ats = [at for at in (self._balancer.look_at, self._limit_at) if at is not None]
+        return min(ats, default=None)
 
     def dispatch(self, now: int) -> None:
         """Give work to whoever can take it; from the busy, when there is no other."""
@@ -144,6 +151,8 @@ class Scheduler:
                     break
         if self._feeding:
             self._see_fed()
+        if self._timed:
+            self._end_overdue(now)
         idle = [worker for worker in able if not worker.tasks]
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
@@ -153,6 +162,21 @@ class Scheduler:
             self._balancer.rest()
             return
         self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace)
+
+    def _end_overdue(self, now: int) -> None:
+        """Kill workers whose items run on after they should have been interrupted."""
+        self._limit_at = None
+        for worker in self._supervisor.workers.values():
+            timeout = worker.outstanding[0].job.timeout if worker.outstanding else 0
+            if not timeout or worker.reason is ExitReason.TIMEOUT:
+                continue
+            # Results come within milliseconds: since the last of them this item runs.
+            limit = worker.progress_at + round((timeout + TIMEOUT_GRACE) * 1e9)
+            if now >= limit:
+                worker.reason = ExitReason.TIMEOUT
+                self._engine.kill(worker.id, hard=True)
+            elif self._limit_at is None or limit < self._limit_at:
+                self._limit_at = limit
 
     # -- what callers sent themselves
 
@@ -173,6 +197,7 @@ class Scheduler:
 
     def _enter(self, offer: Offer, claim: Claim) -> None:
         worker = offer.worker
+        self._timed = self._timed or claim.job.timeout > 0
         self._ledger.submit(claim.job)
         sent = self._ledger.take_only(claim.job)
         worker.progress_at = claim.job.submitted
@@ -300,6 +325,7 @@ class Scheduler:
                 count=sent.count,
                 submitted=job.submitted,
                 payloads=list(sent.payloads),
+                timeout=job.timeout,
             )
         )
 

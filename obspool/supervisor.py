@@ -218,7 +218,8 @@ class Supervisor:
         slot = self.slots[worker.id.slot]
         ended_well = event.code == 0 or (event.code is None and not worker.outstanding)
         planned = worker.reason is not None and ended_well
-        if not planned and not (self.ending and worker.reason is not None):
+        meant = worker.reason is ExitReason.TIMEOUT or (self.ending and worker.reason is not None)
+        if not planned and not meant:
             worker.reason = ExitReason.LOST
         reason = worker.reason or ExitReason.LOST
         if worker.state is WorkerState.STARTING and not self.ending:

@@ -104,7 +104,10 @@ def batch_frame(batch: Batch) -> list[Any]:
     """Encode a batch."""
     functions = [(f.number, f.kept, f.label) for f in batch.functions]
     pieces = [
-        (p.function, p.call, p.chunk, p.skip, p.stop_on_error, p.first, p.count, p.submitted)
+        (
+            *(p.function, p.call, p.chunk, p.skip, p.stop_on_error),
+            *(p.first, p.count, p.submitted, p.timeout),
+        )
         for p in batch.pieces
     ]
     return _frame(
@@ -163,10 +166,11 @@ class Received:
                     count=count,
                     submitted=submitted,
                     payloads=payloads,
+                    timeout=timeout,
                 )
-                for (function, call, chunk, skip, stop, first, count, submitted), payloads in zip(
-                    pieces, self.payloads[1:], strict=True
-                )
+                for (
+                    *(function, call, chunk, skip, stop, first, count, submitted, timeout),
+                ), payloads in zip(pieces, self.payloads[1:], strict=True)
             ],
         )
 

@@ -36,7 +36,7 @@ def with_terms() -> list[int | Exception]:
     with Pool(4) as pool:
         found: list[int | Exception] = pool.map(square, range(9), retries=2, return_exceptions=True)
         found += pool.imap(square, range(10**9), buffersize=1000, retries=1)
-        found.append(pool.apply(square, (2,), retries=1))
+        found.append(pool.apply(square, (2,), retries=1, timeout=1.5))
         return found
 
 

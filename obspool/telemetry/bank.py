@@ -33,6 +33,7 @@ _SUM = HISTOGRAM_WORDS - 1
 OUTCOMES = tuple(Outcome)
 OK = OUTCOMES.index(Outcome.OK)
 ERROR = OUTCOMES.index(Outcome.ERROR)
+TIMEOUT = OUTCOMES.index(Outcome.TIMEOUT)
 SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
 # The mark is one word: the sequence number of a slice's first item, shifted by this many bits, plus
@@ -163,6 +164,7 @@ class Tally:
         busy: time in items, ns.
         items: those that ran.
         errors: how many of them failed.
+        timeouts: how many of these because their time was over.
         skipped: items that did not run, after an error.
         tasks: tasks that ended.
         failed: how many of them failed.
@@ -179,12 +181,13 @@ class Tally:
         "skipped",
         "task_run",
         "tasks",
+        "timeouts",
         "wait",
     )
 
     def __init__(self) -> None:
         self.label = self.busy = self.items = self.errors = self.skipped = 0
-        self.tasks = self.failed = self.task_run = 0
+        self.tasks = self.failed = self.task_run = self.timeouts = 0
         self.wait: int | None = None
 
 
@@ -257,7 +260,9 @@ class Bank:
                 item_run = self._item_run + HISTOGRAM_WORDS * min(tally.label, FUNCTIONS)
                 observe(cells, item_run, tally.busy // items, items)
             if errors:
-                cells[self._items + ERROR] += errors
+                cells[self._items + ERROR] += errors - tally.timeouts
+                cells[self._items + TIMEOUT] += tally.timeouts
+                tally.timeouts = 0
             if tally.skipped:
                 cells[self._items + SKIPPED] += tally.skipped
             if tasks:

@@ -6,6 +6,7 @@ import threading
 from time import sleep
 
 from obspool.messages import Kind, Part
+from obspool.worker.marks import TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ _NONE: dict[int, Any] = {}
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+def _failure(number: int, payload: Any) -> Part:
+    if type(payload) is TimedOut:
+        return Part(number, 1, Kind.TIMEOUT, [payload.payload])
+    return Part(number, 1, Kind.ERROR, [payload])
 
 
 class Outbox:
@@ -86,7 +93,7 @@ class Outbox:
                 items = Part(first + begin, index - begin, Kind.ITEMS, results[begin:index])
                 self._parts.append(items)
             if index < end:
-                self._parts.append(Part(first + index, 1, Kind.ERROR, [results[index]]))
+                self._parts.append(_failure(first + index, results[index]))
             begin = index + 1
 
     def add_values(self, first: int, values: list[Any], failed: dict[int, Any] = _NONE) -> None:
@@ -99,7 +106,7 @@ class Outbox:
             if index > begin:
                 self._add_good(first + begin, values[begin:index])
             if index < len(values):
-                self._add(Part(first + index, 1, Kind.ERROR, [failed[index]]))
+                self._add(_failure(first + index, failed[index]))
             begin = index + 1
 
     def encode(self) -> int:

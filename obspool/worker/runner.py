@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
+from obspool.errors import SoftTimeoutError, TaskTimeoutError
 from obspool.messages import Call
 from obspool.telemetry.bank import Tally
+from obspool.worker.marks import TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from obspool.messages import Batch, FunctionMessage, Piece
     from obspool.telemetry.bank import Bank, Claims
     from obspool.worker.codec import Codec
+    from obspool.worker.limits import Limiter
     from obspool.worker.outbox import Outbox
 
 # A slice has at most so many items (longer ones gain nothing), and takes about so long (ns), so
@@ -47,6 +50,7 @@ class Runner:
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
         self._begun_before = -1
         self._next = 0  # number of the next item
+        self._limiter: Limiter | None = None
         outbox.stalled = self._shorten
 
     def _shorten(self) -> None:
@@ -87,6 +91,8 @@ class Runner:
             run = self._run_chunk if piece.chunk else self._run_singles
             run(piece, index < final)
         self._outbox.active = False
+        if self._limiter is not None:
+            self._limiter.rest()
         self._slice = (-1, [])  # an idle worker keeps no arguments alive
         self._outbox.flush()
         self._bank.account(self._claims.lock, self._tally, monotonic_ns())
@@ -106,13 +112,30 @@ class Runner:
                     self._functions[piece.function] = (function, message)
         except Exception as error:  # noqa: BLE001 - the error of every item
             return _raiser(error)
+        bound: Callable[[Any], Any] = function
         if function is None:
-            return _loading(self._codec.load, message.payload, piece.call)
-        if piece.call == Call.ONE:
-            return function  # type: ignore[no-any-return]
-        if piece.call == Call.STAR:
-            return lambda arguments: function(*arguments)
-        return lambda both: function(*both[0], **both[1])
+            bound = _loading(self._codec.load, message.payload, piece.call)
+        elif piece.call == Call.STAR:
+            bound = lambda arguments: function(*arguments)  # noqa: E731 - as the others
+        elif piece.call == Call.FULL:
+            bound = lambda both: function(*both[0], **both[1])  # noqa: E731
+        return self._limited(bound, piece.timeout) if piece.timeout else bound
+
+    def _limited(self, function: Callable[[Any], Any], timeout: float) -> Callable[[Any], Any]:
+        if self._limiter is None:
+            from obspool.worker.limits import Limiter  # noqa: PLC0415 - signal, enum: few need it
+
+            self._limiter = Limiter()
+        return self._limiter.limited(function, timeout)
+
+    def _failure(self, error: BaseException, piece: Piece) -> Any:
+        """Encode what an item raised."""
+        if piece.timeout and isinstance(error, SoftTimeoutError):
+            self._tally.timeouts += 1
+            text = f"the item ran longer than {piece.timeout:g} s, and was interrupted"
+            timeout = TaskTimeoutError(text).with_traceback(error.__traceback__)
+            return TimedOut(self._codec.dump_error(timeout))
+        return self._codec.dump_error(error)
 
     def _begin(self, piece: Piece) -> int:
         """Show that the piece begins; return the time."""
@@ -158,13 +181,15 @@ class Runner:
         first = position = piece.first
         until = first + piece.count
         while position < until:
-            position, count = self._claims.take(position, min(self._width, until - position))
+            width = 1 if piece.timeout else self._width
+            position, count = self._claims.take(position, min(width, until - position))
             if not count:
                 continue
             if count > 1 and not outbox.watched:
                 outbox.watch()
             offset = position - first
-            count, errors = self._singles(function, position, payloads[offset : offset + count])
+            mine = payloads[offset : offset + count]
+            count, errors = self._singles(function, position, mine, piece)
             now = monotonic_ns()
             busy, before = now - before, now
             position += count
@@ -178,7 +203,7 @@ class Runner:
                 self._bank.begin(tally.label, now)
 
     def _singles(
-        self, function: Callable[[Any], Any], first: int, payloads: list[Any]
+        self, function: Callable[[Any], Any], first: int, payloads: list[Any], piece: Piece
     ) -> tuple[int, int]:
         """Run one slice of tasks of one item; return how many ran, and how many of these failed."""
         mark, load, dump = self._bank.mark, self._codec.load, self._codec.dump
@@ -197,7 +222,7 @@ class Runner:
                 self._outbox.flush()
                 raise
             except BaseException as error:  # noqa: BLE001 - the item's error
-                payload = self._codec.dump_error(error)
+                payload = self._failure(error, piece)
                 failed.append(len(results))  # before the result: the outbox's thread counts results
                 results.append(payload)
         self._outbox.close_singles()
@@ -213,7 +238,8 @@ class Runner:
         items: list[Any] | None = None
         failed = False
         while position < until:
-            position, count = take(position, min(self._width, until - position))
+            width = 1 if piece.timeout else self._width
+            position, count = take(position, min(width, until - position))
             if not count:
                 continue
             if items is None:
@@ -288,7 +314,7 @@ class Runner:
                 self._outbox.add_values(first, values, failed)
                 self._outbox.flush()
                 raise error
-            failed[len(values)] = self._codec.dump_error(error)
+            failed[len(values)] = self._failure(error, piece)
             values.append(None)
             if piece.stop_on_error:
                 break

@@ -228,6 +228,10 @@ def test_threads_return_exceptions_as_well() -> None:
 # -- a bounded read-ahead
 
 
+def _feeders() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name.startswith("obspool-feeder")}
+
+
 class _Counted:
     """An endless iterable that knows how much was read of it."""
 
@@ -259,6 +263,7 @@ def test_no_more_is_read_than_was_asked_for(method: str, chunk: int, size: int) 
 
 def test_a_dropped_iterator_ends_the_reading() -> None:
     """So an endless iterable doesn't keep a pool from ending."""
+    before = _feeders()
     source = _Counted()
     with Pool(2) as pool:
         results = pool.imap(work.identity, source, buffersize=10)
@@ -266,16 +271,17 @@ def test_a_dropped_iterator_ends_the_reading() -> None:
         del results
         assert _ended(pool).jobs_submitted[JobKind.IMAP] == 1
     assert source.read <= 21
-    assert not [t for t in threading.enumerate() if t.name.startswith("obspool-feeder")]
+    assert not _feeders() - before
 
 
 def test_terminate_ends_a_reading_that_waits_for_room() -> None:
+    before = _feeders()
     with Pool(1) as pool:
         results = pool.imap_unordered(work.identity, _Counted(), buffersize=3)
         assert next(results) >= 0
         pool.terminate()
         pool.join()
-        poll(lambda: not [t for t in threading.enumerate() if t.name.startswith("obspool-feeder")])
+        poll(lambda: not _feeders() - before)
         assert all(isinstance(v, int | PoolTerminatedError) for v in _values(results))
 
 
