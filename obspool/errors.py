@@ -25,7 +25,30 @@ class WorkerLostError(ObspoolError, RuntimeError):
     """A worker died, and with it items that had begun there.
 
     The stdlib's Pool never tells: the job waits for ever (cpython gh-66587).
+
+    Attributes:
+        slot: the worker's place in the pool.
+        pid: of its process.
+        exitcode: as a `Process`'s: negative for a signal's number; None when it isn't known.
+        function: name of the function.
+        item: index in its call of the item that ran, None when that was another call's.
+        finished: indices of the items that had been run, and whose results are lost with the
+            worker.
+        seconds: how long the item had run, None when that isn't known.
+        memory: the worker's resident memory when last seen, bytes, 0 when it never was.
+        out_of_memory: the kernel counted a process that it killed because memory ran out: it was
+            probably this one.
     """
+
+    slot: int | None = None
+    pid: int | None = None
+    exitcode: int | None = None
+    function: str = ""
+    item: int | None = None
+    finished: range = range(0)
+    seconds: float | None = None
+    memory: int = 0
+    out_of_memory: bool = False
 
 
 class TaskTimeoutError(ObspoolError, TimeoutError):

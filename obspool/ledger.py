@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from obspool.errors import TaskTimeoutError, WorkerLostError
 from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
+from obspool.losses import ATTEMPTS, lost_error, overdue_error
 from obspool.messages import Kind
-from obspool.supervisor import how
 from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
 from obspool.words import ExitReason, Outcome
 
@@ -33,11 +32,6 @@ _ERROR = OUTCOMES.index(Outcome.ERROR)
 _TIMEOUT = OUTCOMES.index(Outcome.TIMEOUT)
 _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
-
-
-# So many workers may die with a run of items at the head of what they were sent, before they begin
-# it; then its first task is given up. Arguments that can't be received would kill workers for ever.
-ATTEMPTS = 3
 
 
 class Ledger:
@@ -266,7 +260,7 @@ class Ledger:
             if lost and sent.losses < sent.job.retries:
                 again += self._retry(worker, sent, event.begun - 1 - sent.first - sent.received)
             elif lost:
-                error = _lost_error(worker, event, sent, memory)
+                error = lost_error(worker, event, sent, memory)
                 self._complete(worker, 1 if sent.job.listed else lost, _LOST)
                 self._settle(sent.job, sent.item + sent.received, lost, error, Outcome.LOST)
                 self.collect(sent.job)
@@ -282,12 +276,7 @@ class Ledger:
             return
         overdue = self._cut(worker, sent, ran)
         if overdue is not None:
-            job = sent.job
-            error = TaskTimeoutError(
-                f"item {overdue.item} of {job.function.name} ran longer than {job.timeout:g} s in "
-                f"the worker in slot {worker.id.slot} (pid {worker.pid}), and didn't end when it "
-                "was interrupted: the worker was killed"
-            )
+            error = overdue_error(worker, overdue)
             self._give_up(overdue, error, Outcome.TIMEOUT)
 
     def _retry(self, worker: Worker, sent: Sent, finished: int) -> list[Sent]:
@@ -346,27 +335,3 @@ class Ledger:
         self._settle(sent.job, sent.item, sent.count, error, outcome)
         self._recorder.tasks_completed[OUTCOMES.index(outcome)] += sent.tasks
         self.collect(sent.job)
-
-
-def _lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> WorkerLostError:
-    """Say which worker died of what, in which item, and what else was lost with it."""
-    ran = event.begun - 1 - sent.first
-    first, last = sent.item + sent.received, sent.item + sent.count - 1
-    name = sent.job.function.name
-    text = f"the worker in slot {worker.id.slot} (pid {worker.pid}) died: {how(event.code)}"
-    if ran < sent.received:
-        text += f", as {ATTEMPTS - 1} others did, on receiving item {first} of {name}"
-    elif ran < sent.count:
-        text += f", while it ran item {sent.item + ran} of {name}"
-        last -= 1
-    else:
-        text += f", with results of {name} that it had not sent yet"
-    if last > first:
-        text += f"; items {first} to {last} had been run, and their results are lost with it"
-    elif last == first:
-        text += f"; item {first} had been run, and its result is lost with it"
-    if sent.losses:
-        text += f"; it had been lost {sent.losses} times before"
-    if memory:
-        text += f"; its memory was {memory >> 20} MiB when last seen"
-    return WorkerLostError(text)

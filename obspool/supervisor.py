@@ -228,13 +228,9 @@ class Supervisor:
         self._recorder.worker_exited(worker.id, reason)
         text = reason.value
         if reason is ExitReason.LOST:
-            text = f"lost: {how(event.code)}"
-            _log.error(
-                "the worker in slot %d (pid %d) died: %s",
-                worker.id.slot,
-                worker.pid,
-                how(event.code),
-            )
+            cause = how(event.code) + (", probably out of memory" if event.out_of_memory else "")
+            text = f"lost: {cause}"
+            _log.error("the worker in slot %d (pid %d) died: %s", worker.id.slot, worker.pid, cause)
         self._recorder.event(EventKind.WORKER_EXITED, text, worker.id, worker.pid)
         self._vacate(slot, worker)
         if worker.ready_at:

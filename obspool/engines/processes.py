@@ -13,6 +13,7 @@ scheduler thread                    starter thread or template         worker pr
 from __future__ import annotations
 
 import selectors
+import signal
 import time
 from collections import deque
 from contextlib import suppress
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork, serial, wire
 from obspool.engines.maker import LocalWorker, Maker, send_now
+from obspool.engines.oom import OomKills
 from obspool.engines.protocol import (
     Event,
     Exited,
@@ -78,6 +80,7 @@ class ProcessEngine:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._waker.fileno(), selectors.EVENT_READ, None)
         self._sampler: Sampler | None = None
+        self._oom_kills: OomKills | None = None  # not yet: starting workers come first
         self._looked_at = time.monotonic()
         _fork.register(self)
         self._starter = Starter(f"obspool-starter-{name}", self._make, self._sample)
@@ -176,6 +179,8 @@ class ProcessEngine:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_EVERY:
             self._looked_at = now
+            if self._oom_kills is None:
+                self._oom_kills = OomKills()
             with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
                 self._starter.start()
             if self._template is not None and self._template.is_overdue():
@@ -344,9 +349,14 @@ class ProcessEngine:
         code = reap(worker.process)
         if not is_known(worker.process):
             code = None
-        begun = worker.claims.begun()
+        out_of_memory = (
+            code == -signal.SIGKILL
+            and self._oom_kills is not None
+            and self._oom_kills.explains_a_death()
+        )
+        claims = worker.claims
         self._forget(worker)
-        events.append(Exited(worker.id, code, begun))
+        events.append(Exited(worker.id, code, claims.begun(), claims.began(), out_of_memory))
 
     def _shut(self, worker: LocalWorker) -> None:
         if worker.open:

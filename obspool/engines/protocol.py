@@ -110,11 +110,15 @@ class Exited:
     Attributes:
         code: exit code, negative for a signal's number; None where there is no such thing.
         begun: items with lower sequence numbers had begun, but for those taken back.
+        began: CLOCK_MONOTONIC in ns when the last of them did, 0 when that isn't known.
+        out_of_memory: the kernel says that it killed somebody because memory ran out.
     """
 
     worker: WorkerId
     code: int | None
     begun: int
+    began: int = 0
+    out_of_memory: bool = False
 
 
 Event: TypeAlias = Started | StartFailed | Ready | InitializerFailed | Results | Revoked | Exited

@@ -144,7 +144,7 @@ class ThreadEngine:
             except SystemExit:  # ends the worker, as it does in a process
                 code = 1
         bank.end()
-        self._events.put(Exited(worker, code, made.claims.begun()))
+        self._events.put(Exited(worker, code, made.claims.begun(), made.claims.began()))
 
     def open(self) -> None:
         """Do nothing: `start` has done it."""

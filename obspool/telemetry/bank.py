@@ -66,6 +66,7 @@ class Claims:
         "mark",
         "revoked_from",
         "revoked_until",
+        "slice_start",
     )
 
     def __init__(self, cells: Any, layout: Layout, slot: int, generation: int, lock: Any) -> None:
@@ -77,6 +78,7 @@ class Claims:
         self._release = lock.release
         self.claim = worker + WORKER["claim"]
         self.mark = worker + WORKER["mark"]
+        self.slice_start = worker + WORKER["slice_start"]
         self.revoked_from = parent + PARENT["revoked_from"]
         self.revoked_until = parent + PARENT["revoked_until"]
 
@@ -89,6 +91,10 @@ class Claims:
         """Return the sequence number below which every item not taken back has begun."""
         mark = self.cells[self.mark]
         return int((mark >> MARK_BITS) + (mark & MARK_COUNT))
+
+    def began(self) -> int:
+        """Return when the running slice began, CLOCK_MONOTONIC in ns."""
+        return int(self.cells[self.slice_start])
 
     def take(self, first: int, wanted: int) -> tuple[int, int]:
         """Claim up to `wanted` items from `first` on, for the worker.

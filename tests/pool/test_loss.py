@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +17,8 @@ from tests.helpers import poll, process_gone
 from tests.pool import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
-    from pathlib import Path
 
 DEATHS = {"_exit": "exit code 7", "exit": "exit code 9", "kill": "killed by SIGKILL"}
 
@@ -201,3 +203,66 @@ def test_the_message_is_for_people() -> None:
     (said,) = (value[1][0] for kind, value in found if kind == "error")
     assert re.search(r"item 25 of _slow_then_die\b", said)
     assert "\n" not in said
+
+
+def test_the_error_can_be_asked_and_pickled() -> None:
+    """What its text says is there for programs too, also where it travels on."""
+    with Pool(1) as pool:
+        (process,) = pool._pool
+        with pytest.raises(WorkerLostError) as caught:
+            pool.map(_sleep_then_die, [0, 1, "kill", 3], 4)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (error.slot, error.pid, error.exitcode) == (0, process.pid, -signal.SIGKILL)
+        assert (error.function, error.item) == ("_sleep_then_die", 2)
+        assert set(error.finished) <= {0, 1}
+        assert error.seconds is not None
+        assert 0.05 < error.seconds < 5.0
+        assert error.out_of_memory is False
+    assert re.search(r"item 2 of _sleep_then_die \(for 0\.\d+ s\)", str(caught.value))
+
+
+def _sleep_then_die(item: Any) -> Any:
+    if item == "kill":
+        time.sleep(0.1)
+    return work.die_at(item)
+
+
+@pytest.fixture(name="memory_limit")
+def _memory_cgroup() -> Iterator[Path]:
+    """A cgroup whose processes may have 64 MiB; the file to write a pid into."""
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / f"obspool-test-{os.getpid()}"
+        processes = group / "cgroup.procs"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(64 << 20))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        yield processes
+        assert not processes.read_text()
+        group.rmdir()
+        return
+    pytest.skip("no cgroup with a memory limit can be made here (it takes root)")
+
+
+def _take_memory(group: str) -> int:
+    Path(group).write_text(str(os.getpid()))
+    return len(bytearray(256 << 20))
+
+
+def test_a_worker_that_runs_out_of_memory_is_said_to_have(memory_limit: Path) -> None:
+    """The kernel's SIGKILL is told from anybody else's, by its counters."""
+    with Pool(1) as pool:
+        poll(lambda: pool._live().engine._oom_kills)  # type: ignore[attr-defined]
+        with pytest.raises(WorkerLostError, match="SIGKILL, probably out of memory") as caught:
+            pool.apply(_take_memory, (str(memory_limit),))
+        assert caught.value.out_of_memory
+        with pytest.raises(WorkerLostError) as killed:
+            pool.apply(work.die, ("kill",))
+        assert not killed.value.out_of_memory
+        assert any("out of memory" in event.text for event in pool.stats().events)
