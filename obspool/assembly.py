@@ -53,6 +53,8 @@ def assemble(
     start_method: str,
     processes: int,
     max_tasks: int | None,
+    max_memory: int | None,
+    max_age: float | None,
     name: str | None,
     metrics: Any,
     balance: bool,
@@ -88,6 +90,8 @@ def assemble(
             segment,
             processes=processes,
             max_tasks=max_tasks,
+            max_memory=max_memory,
+            max_age=max_age,
             balance=balance,
             announcement=announcement,
         )

@@ -72,6 +72,14 @@ class Balancer:
         self._wait = min(self._wait * 2, LONGEST_WAIT)
         self._ask(worker, max(1, waiting * idle // (idle + 1)))
 
+    def empty(self, worker: Worker) -> None:
+        """Take back all that may be: the worker is to end soon."""
+        if worker.outstanding:
+            first = worker.outstanding[0]
+            begin = first.first + (first.count if self._whole and first.job.listed else 0)
+            if begin < worker.next_seq:
+                self._engine.revoke(worker.id, begin, worker.next_seq, exact=False)
+
     def rest(self) -> None:
         """Nothing runs: there is nothing to look at."""
         self.look_at = None

@@ -47,13 +47,14 @@ from obspool.iterators import IMapIterator, WeakSink
 from obspool.jobs import PARENT_ERROR
 from obspool.ledger import Ledger
 from obspool.offers import Claim, Offers
+from obspool.recycling import Recycling
 from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
 from obspool.telemetry.reader import read
 from obspool.telemetry.recorder import Recorder
 from obspool.waiting import Flag
-from obspool.words import EventKind, Outcome, PoolOutcome, PoolState
+from obspool.words import EventKind, ExitReason, Outcome, PoolOutcome, PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,6 +95,8 @@ class Core:
         *,
         processes: int,
         max_tasks: int | None,
+        max_memory: int | None,
+        max_age: float | None,
         balance: bool,
         announcement: Announcement,
     ) -> None:
@@ -108,8 +111,15 @@ class Core:
         self._ledger = Ledger(self._recorder)
         self.calls = Calls()
         self._offers = Offers(engine, self.calls)
+        self._recycling = Recycling(engine, self.supervisor, max_memory=max_memory, max_age=max_age)
         self._scheduler = Scheduler(
-            engine, self._recorder, self.supervisor, self._ledger, self._offers, balance=balance
+            engine,
+            self._recorder,
+            self.supervisor,
+            self._ledger,
+            self._offers,
+            self._recycling,
+            balance=balance,
         )
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.callbacks = Callbacks(
@@ -251,6 +261,10 @@ class Core:
         """End now."""
         self.closing = self.terminating = True
         self.post(self._terminate, by)
+
+    def recycle(self, slot: int | None, by: str = "the program") -> None:
+        """Have a slot's worker replaced, or all."""
+        self.post(self._recycle, slot, by)
 
     def command(self, command: Command, by: Peer) -> None:
         """Do what came over the control socket.
@@ -417,6 +431,13 @@ class Core:
             self._recorder.state = PoolState.CLOSING
             self._recorder.event(EventKind.POOL_CLOSING, f"close() by {by}")
 
+    def _recycle(self, slot: int | None, by: str) -> None:
+        which = "all workers" if slot is None else f"slot {slot}"
+        self._recorder.event(EventKind.COMMAND, f"recycle {which} by {by}")
+        for one in self.supervisor.slots if slot is None else [self.supervisor.slots[slot]]:
+            if one.current is not None:
+                self._recycling.want(one.current, ExitReason.COMMAND)
+
     def _terminate(self, by: str) -> None:
         if self._terminated_at is not None:
             return
@@ -450,6 +471,7 @@ class Core:
             self._beat_at = now
             self.segment.hold()
             self.supervisor.retry()
+            self._recycling.look(now)
             for job in self._scheduler.unfed(self.calls):
                 error = RuntimeError("the call that this job is from was interrupted")
                 self._ledger.abandon(job, error, Outcome.CANCELLED)

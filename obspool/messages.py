@@ -30,6 +30,15 @@ class Kind:
     TIMEOUT = 5  # one item's exception: its time was over
 
 
+class TimedOut:
+    """Marks a payload as the error of an item whose time was over, until it is in a part."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Any) -> None:
+        self.payload = payload
+
+
 class Piece:
     """A run of items of one function: single-item tasks, or a (part of a) chunk.
 

@@ -44,7 +44,7 @@ class Terms(NamedTuple):
         if timeout is None:
             timeout = pool._timeout  # noqa: SLF001 - the same class, in two files
         else:
-            check_timeout(timeout)
+            check_seconds("timeout", timeout)
             if not pool._live().engine.killable:  # noqa: SLF001
                 raise ValueError("timeout= needs processes: a thread can't be interrupted or ended")
         if retries is None:
@@ -55,17 +55,17 @@ class Terms(NamedTuple):
         return Terms(0.0 if endless else timeout, retries, self.return_exceptions)
 
 
-def check_timeout(timeout: object) -> None:
+def check_seconds(name: str, value: object) -> None:
     """Refuse what is no time.
 
     Raises:
         TypeError: it isn't a number.
         ValueError: it isn't above 0.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number, not {type(timeout).__name__}")
-    if not timeout > 0:
-        raise ValueError(f"timeout must be above 0, not {timeout!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
 def check_count(name: str, value: object, least: int) -> None:

@@ -11,16 +11,16 @@ import weakref
 from functools import partial
 from multiprocessing import get_context, util
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if sys.platform == "win32":
     raise ImportError("obspool needs a POSIX system; fall back to multiprocessing.pool.Pool")
 
-from obspool import hooks
+from obspool import hooks, memory
 from obspool.assembly import assemble
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
-from obspool.methods import Methods, check_count, check_timeout
+from obspool.methods import Methods, check_count, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,6 +49,11 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
             script's. A taken name gets the next free suffix (`nightly-2`).
         metrics: where to serve /metrics from this process: a port of the loopback interface, or
             "host:port"; True for any free port; None: as OBSPOOL_METRICS says, else nowhere.
+        max_memory_per_child: resident memory (bytes) after which a worker is replaced when it has
+            ended what it runs; "auto": an equal share of four fifths of what the cgroup, or else
+            the machine, has. Looked at between items, and twice a second while one runs. Each
+            worker's own limit is up to a tenth lower or higher, so that not all end at once.
+        max_age_per_child: seconds after which a worker is replaced, in the same way.
         timeout: how long an item may run (seconds), where its call doesn't say; None: for ever. See
             `obspool.methods.Methods`.
         retries: how often an item that was lost with its worker runs again, where its call doesn't
@@ -58,7 +63,7 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
 
     Raises:
         ValueError: `processes` below 1, a `maxtasksperchild` that isn't a positive integer, a name
-            with nothing usable in it, a `timeout` not above 0, `retries` below 0.
+            with nothing usable in it, a time or a size not above 0, `retries` below 0.
         TypeError: `initializer` can't be called, `timeout` or `retries` is no number.
         MetricsServerError: `metrics` names an address that can't be had.
     """
@@ -82,6 +87,8 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         *,
         name: str | None = None,
         metrics: bool | int | str | None = None,
+        max_memory_per_child: int | Literal["auto"] | None = None,
+        max_age_per_child: float | None = None,
         timeout: float | None = None,
         retries: int = 0,
         balance: bool = True,
@@ -98,8 +105,14 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if timeout is not None:
-            check_timeout(timeout)
+            check_seconds("timeout", timeout)
         check_count("retries", retries, 0)
+        if max_memory_per_child == "auto":
+            max_memory_per_child = memory.total() * 4 // 5 // processes or None
+        elif max_memory_per_child is not None:
+            check_count("max_memory_per_child", max_memory_per_child, 1)
+        if max_age_per_child is not None:
+            check_seconds("max_age_per_child", max_age_per_child)
         self._timeout = timeout
         self._retries = retries
         self._processes = processes
@@ -115,6 +128,8 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
             start_method=self._ctx.get_start_method() if self._engine_name == "processes" else "",
             processes=processes,
             max_tasks=maxtasksperchild,
+            max_memory=max_memory_per_child,
+            max_age=max_age_per_child,
             name=name,
             metrics=metrics,
             balance=balance,
@@ -191,6 +206,23 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         self._live().check()
         if self._state != RUN:
             raise ValueError("Pool not running")
+
+    # -- steering
+
+    def recycle(self, slot: int | None = None) -> None:
+        """Have a worker replaced when it has ended what it runs; what it hasn't begun others run.
+
+        Args:
+            slot: whose worker, from 0 on; None: all of them, one after the other (at most an eighth
+                of them at a time).
+
+        Raises:
+            ValueError: there is no such slot, or the pool doesn't run.
+        """
+        self._check_running()
+        if slot is not None and not 0 <= slot < self._processes:
+            raise ValueError(f"slot must be from 0 to {self._processes - 1}, not {slot!r}")
+        self._live().recycle(slot)
 
     # -- the end
 

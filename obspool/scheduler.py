@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from obspool.jobs import Job, Sent
     from obspool.ledger import Ledger
     from obspool.offers import Claim, Offer, Offers
+    from obspool.recycling import Recycling
     from obspool.supervisor import Supervisor, Worker
     from obspool.telemetry.recorder import Recorder
 
@@ -54,6 +55,7 @@ class Scheduler:
         supervisor: Supervisor,
         ledger: Ledger,
         offers: Offers,
+        recycling: Recycling,
         *,
         balance: bool,
     ) -> None:
@@ -63,6 +65,7 @@ class Scheduler:
         self._ledger = ledger
         self._balancer = Balancer(engine, balance=balance)
         self._offers = offers
+        self._recycling = recycling
         self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
         self._timed = False  # there was a job whose items may run for so long only
@@ -153,6 +156,8 @@ class Scheduler:
             self._see_fed()
         if self._timed:
             self._end_overdue(now)
+        for worker, reason in self._recycling.due():
+            self._recycle(worker, reason)
         idle = [worker for worker in able if not worker.tasks]
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
@@ -167,16 +172,32 @@ class Scheduler:
         """Kill workers whose items run on after they should have been interrupted."""
         self._limit_at = None
         for worker in self._supervisor.workers.values():
-            timeout = worker.outstanding[0].job.timeout if worker.outstanding else 0
-            if not timeout or worker.reason is ExitReason.TIMEOUT:
+            head = worker.outstanding[0] if worker.outstanding else None
+            if head is None or not head.job.timeout or worker.reason is ExitReason.TIMEOUT:
                 continue
-            # Results come within milliseconds: since the last of them this item runs.
-            limit = worker.progress_at + round((timeout + TIMEOUT_GRACE) * 1e9)
+            # From when it was first seen to run, at most a heartbeat late: before, a worker may
+            # have had to import what the item needs.
+            begun = self._engine.begun(worker.id)
+            if begun != worker.begun or begun <= head.first + head.received:
+                worker.begun, worker.begun_at = begun, now
+            limit = worker.begun_at + round((head.job.timeout + TIMEOUT_GRACE) * 1e9)
             if now >= limit:
                 worker.reason = ExitReason.TIMEOUT
                 self._engine.kill(worker.id, hard=True)
             elif self._limit_at is None or limit < self._limit_at:
                 self._limit_at = limit
+
+    def _recycle(self, worker: Worker, reason: ExitReason) -> None:
+        """Have a worker end after what it runs; what it has not begun others run."""
+        taken = self._offers.withdraw(worker.id)
+        if taken is not None:
+            self._enter(*taken)
+        if self._offers.is_expected(worker.id):  # a caller is about to write to it
+            self._recycling.want(worker, reason)
+            return
+        self._supervisor.drain(worker, reason)
+        self._balancer.empty(worker)
+        self._leave(worker)
 
     # -- what callers sent themselves
 
@@ -341,6 +362,7 @@ class Scheduler:
         if worker is None or worker.distrusted or self._ledger.given_up:
             return
         worker.progress_at = now
+        self._recycling.look_at(worker, now)
         worker.busy += event.busy
         function = worker.outstanding[0].job.function  # without any: an answer to no question
         done = self._ledger.accept(worker, event.parts)

@@ -10,6 +10,7 @@ All of this runs in the scheduler's thread.
 from __future__ import annotations
 
 import logging
+import random
 import signal
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from obspool.errors import PoolBrokenError
 from obspool.words import EventKind, ExitReason, WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from obspool.engines.protocol import Engine, Exited, Started
     from obspool.jobs import Sent
     from obspool.telemetry.recorder import Recorder
@@ -51,22 +54,31 @@ class Worker:
         busy: time in tasks that aren't complete yet, ns.
         progress_at: when it was last given work or gave results, ns.
         asked_at: when it was last asked to give work back, ns.
+        begun: number below which its items had begun when that was last looked at; only where
+            items are timed.
+        begun_at: when that was first seen, ns.
+        measured_at: when its memory was last looked at, ns.
+        spread: by how much its limits of memory and age are larger: so not all end at a time.
     """
 
     __slots__ = (
         "asked_at",
+        "begun",
+        "begun_at",
         "busy",
         "distrusted",
         "forget",
         "handle",
         "id",
         "known",
+        "measured_at",
         "next_seq",
         "outstanding",
         "pid",
         "progress_at",
         "ready_at",
         "reason",
+        "spread",
         "started_at",
         "state",
         "tasks",
@@ -90,7 +102,9 @@ class Worker:
         self.started_at = time.monotonic_ns()
         self.ready_at = 0
         self.progress_at = 0
-        self.asked_at = 0
+        self.asked_at = self.measured_at = 0
+        self.begun = self.begun_at = 0
+        self.spread = random.uniform(0.9, 1.1)  # noqa: S311 - nothing to guess
 
 
 class Slot:
@@ -122,6 +136,7 @@ class Supervisor:
         self._retry: list[Slot] = []
         self._ahead = 0  # successors that were started before their predecessors ended
         self._most_ahead = max(1, slots // 8)
+        self.has_room: Callable[[], bool] = lambda: True  # memory for one more worker
         self.ending = False
         self.broken: PoolBrokenError | None = None
 
@@ -160,6 +175,7 @@ class Supervisor:
             current.state is WorkerState.DRAINING
             and slot.successor is None
             and self._ahead < self._most_ahead
+            and (current.reason is not ExitReason.MEMORY or self.has_room())
         ):
             self._start(slot)
 
@@ -267,6 +283,13 @@ class Supervisor:
         self._set_state(worker, WorkerState.DRAINING)
         self._engine.stop(worker.id)
         self._fill(self.slots[worker.id.slot])
+
+    def may_drain(self) -> bool:
+        """Tell whether one more worker may be replaced now: the others do its work meanwhile."""
+        served = sum(
+            1 for slot in self.slots if slot.current and slot.current.state is WorkerState.IDLE
+        )
+        return len(self.slots) - served < self._most_ahead
 
     def finished(self, worker: Worker) -> None:
         """A draining worker has run its last task: the slot is its successor's."""

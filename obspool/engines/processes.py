@@ -40,6 +40,7 @@ from obspool.engines.starter import Starter, exit_code, reap
 from obspool.engines.template import AVAILABLE, MANY, Template, is_known
 from obspool.engines.waker import Waker
 from obspool.functions import Function, Functions
+from obspool.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +136,16 @@ class ProcessEngine:
                 known.process.kill()
             else:
                 known.process.terminate()
+
+    def begun(self, worker: WorkerId) -> int:
+        """Look at the claims in shared memory."""
+        known = self._workers.get(worker)
+        return 0 if known is None else known.claims.begun()
+
+    def memory(self, worker: WorkerId) -> int:
+        """Ask the kernel how much memory a worker has now."""
+        known = self._workers.get(worker)
+        return 0 if known is None else resident_bytes(known.process.pid)
 
     def _want_no_more(self, worker: WorkerId) -> None:
         """Drop a worker that is yet to be forked."""

@@ -169,6 +169,12 @@ class Engine(Protocol):
     def kill(self, worker: WorkerId, *, hard: bool) -> None:
         """End a worker now, politely (SIGTERM) or not (SIGKILL): Exited follows, if it can be."""
 
+    def begun(self, worker: WorkerId) -> int:
+        """Return the number below which a worker's items have begun, but for those taken back."""
+
+    def memory(self, worker: WorkerId) -> int:
+        """Return a worker's resident memory now, bytes; 0 where it has none of its own."""
+
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait until there are events, `wake` was called, or the time (seconds) is over."""
 

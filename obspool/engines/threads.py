@@ -176,6 +176,15 @@ class ThreadEngine:
             made.claims.revoke_all()
             made.batches.put(None)
 
+    def begun(self, worker: WorkerId) -> int:
+        """Look at the claims in memory."""
+        known = self._workers.get(worker)
+        return 0 if known is None else known.claims.begun()
+
+    def memory(self, worker: WorkerId) -> int:  # noqa: ARG002
+        """Return 0: threads share their process's."""
+        return 0
+
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait for the first event; take those that are there already with it."""
         events: list[Event] = []

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from time import sleep
 
-from obspool.messages import Kind, Part
-from obspool.worker.marks import TimedOut
+from obspool.messages import Kind, Part, TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

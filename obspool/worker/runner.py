@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from obspool.errors import SoftTimeoutError, TaskTimeoutError
-from obspool.messages import Call
+from obspool.messages import Call, TimedOut
 from obspool.telemetry.bank import Tally
-from obspool.worker.marks import TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,11 +128,17 @@ class Runner:
 
     def _failure(self, error: BaseException, piece: Piece) -> Any:
         """Encode what an item raised."""
-        if piece.timeout and isinstance(error, SoftTimeoutError):
-            self._tally.timeouts += 1
-            text = f"the item ran longer than {piece.timeout:g} s, and was interrupted"
-            timeout = TaskTimeoutError(text).with_traceback(error.__traceback__)
-            return TimedOut(self._codec.dump_error(timeout))
+        if piece.timeout:
+            from obspool.errors import (  # noqa: PLC0415 - few workers need it
+                SoftTimeoutError,
+                TaskTimeoutError,
+            )
+
+            if isinstance(error, SoftTimeoutError):
+                self._tally.timeouts += 1
+                text = f"the item ran longer than {piece.timeout:g} s, and was interrupted"
+                timeout = TaskTimeoutError(text).with_traceback(error.__traceback__)
+                return TimedOut(self._codec.dump_error(timeout))
         return self._codec.dump_error(error)
 
     def _begin(self, piece: Piece) -> int:
