@@ -110,11 +110,12 @@ class Worker:
 class Slot:
     """A worker's stable place."""
 
-    __slots__ = ("current", "generation", "index", "leaving", "successor")
+    __slots__ = ("current", "failures", "generation", "index", "leaving", "successor")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.generation = 0
+        self.failures = 0  # in a row
         self.current: Worker | None = None
         self.successor: Worker | None = None
         # Has run its last task, and is on its way out.
@@ -196,15 +197,23 @@ class Supervisor:
         """A worker can take work."""
         worker = self.workers[worker_id]
         worker.ready_at = time.monotonic_ns()
-        self._failures = 0
+        self._failures = self.slots[worker_id.slot].failures = 0
         self._recorder.observe("worker_startup", worker.ready_at - worker.started_at)
         if worker.state is WorkerState.STARTING:
             self._set_state(worker, WorkerState.IDLE)
 
-    def start_failed(self, worker_id: WorkerId, error: BaseException) -> None:
-        """A process could not be made, or its initializer raised."""
-        self._failures += 1
+    def start_failed(
+        self, worker_id: WorkerId, error: BaseException, *, killed: bool = False
+    ) -> None:
+        """A process could not be made, its initializer raised, or it was killed while it started.
+
+        What kills several at a time may be over: so `killed` ones count by slot.
+        """
         slot = worker_id.slot
+        self.slots[slot].failures += 1
+        self._failures = (
+            max(self._failures, self.slots[slot].failures) if killed else self._failures + 1
+        )
         self._recorder.event(
             EventKind.TROUBLE, f"could not start: {type(error).__name__}", worker_id
         )
@@ -239,7 +248,8 @@ class Supervisor:
             worker.reason = ExitReason.LOST
         reason = worker.reason or ExitReason.LOST
         if worker.state is WorkerState.STARTING and not self.ending:
-            self.start_failed(worker.id, _StartupDeathError(how(event.code)))
+            killed = event.code is not None and event.code < 0
+            self.start_failed(worker.id, _StartupDeathError(how(event.code)), killed=killed)
         worker.state = WorkerState.GONE
         self._recorder.worker_exited(worker.id, reason)
         text = reason.value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import Pool, ThreadPool, WorkerLostError
+from obspool import Pool, PoolBrokenError, ThreadPool, WorkerLostError
 from obspool.words import ExitReason, Outcome
 from tests.helpers import poll, process_gone
 from tests.pool import work
@@ -266,3 +266,24 @@ def test_a_worker_that_runs_out_of_memory_is_said_to_have(memory_limit: Path) ->
             pool.apply(work.die, ("kill",))
         assert not killed.value.out_of_memory
         assert any("out of memory" in event.text for event in pool.stats().events)
+
+
+def _wait_in_start(path: str) -> None:
+    Path(path, str(os.getpid())).touch()
+    work.until_there(str(Path(path, "go")))
+
+
+def test_killing_all_workers_once_while_they_start_breaks_no_pool(tmp_path: Path) -> None:
+    """That is one trouble, which may be over, not three in a row."""
+    with Pool(4, _wait_in_start, (str(tmp_path),)) as pool:
+        poll(lambda: len(list(tmp_path.iterdir())) == 4)
+        for process in pool._pool:
+            os.kill(process.pid, signal.SIGKILL)
+        (tmp_path / "go").touch()
+        assert pool.apply(work.double, (2,)) == 4
+        poll(lambda: len(pool._pool) == 4)
+
+
+def test_workers_that_are_always_killed_while_they_start_break_the_pool() -> None:
+    with Pool(2, work.die, ("kill",)) as pool, pytest.raises(PoolBrokenError, match="SIGKILL"):
+        pool.apply_async(work.double, (2,)).get(20)
