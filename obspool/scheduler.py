@@ -172,15 +172,26 @@ class Scheduler:
         """Kill workers whose items run on after they should have been interrupted."""
         self._limit_at = None
         for worker in self._supervisor.workers.values():
-            head = worker.outstanding[0] if worker.outstanding else None
-            if head is None or not head.job.timeout or worker.reason is ExitReason.TIMEOUT:
+            if not worker.outstanding or worker.reason is ExitReason.TIMEOUT:
                 continue
             # From when it was first seen to run, at most a heartbeat late: before, a worker may
             # have had to import what the item needs.
             begun = self._engine.begun(worker.id)
-            if begun != worker.begun or begun <= head.first + head.received:
+            if begun != worker.begun:
                 worker.begun, worker.begun_at = begun, now
-            limit = worker.begun_at + round((head.job.timeout + TIMEOUT_GRACE) * 1e9)
+            running = next(
+                (
+                    s
+                    for s in worker.outstanding
+                    if s.first + s.received < begun <= s.first + s.count
+                ),
+                worker.outstanding[0],
+            )
+            if not running.job.timeout:
+                continue
+            if begun <= running.first + running.received:
+                worker.begun_at = now
+            limit = worker.begun_at + round((running.job.timeout + TIMEOUT_GRACE) * 1e9)
             if now >= limit:
                 worker.reason = ExitReason.TIMEOUT
                 self._engine.kill(worker.id, hard=True)

@@ -143,6 +143,8 @@ class Runner:
 
     def _begin(self, piece: Piece) -> int:
         """Show that the piece begins; return the time."""
+        if piece.timeout:
+            self._outbox.flush()  # it may have to be ended, and this worker with it
         label = self._functions[piece.function][1].label
         tally = self._tally
         now = monotonic_ns()
@@ -154,7 +156,9 @@ class Runner:
         self._bank.begin(label, now)
         return now
 
-    def _end_slice(self, busy: int, now: int, count: int, errors: int, more: bool) -> bool:
+    def _end_slice(
+        self, busy: int, now: int, count: int, errors: int, more: bool, piece: Piece
+    ) -> bool:
         """Count a slice, choose the length of the next, and see to it that results don't wait.
 
         Returns:
@@ -169,7 +173,8 @@ class Runner:
             self._width = max(1, min(width, self._width * SLICE_GROWTH, SLICE_ITEMS))
         outbox.busy += busy
         outbox.ended = now
-        report = tally.busy >= REPORT_TIME or (count == 1 and busy >= SLICE_TIME)
+        slow = count == 1 and busy >= SLICE_TIME
+        report = slow or tally.busy >= REPORT_TIME or piece.timeout > 0
         if more:
             if report or outbox.overdue:
                 outbox.flush()
@@ -185,8 +190,8 @@ class Runner:
         first = position = piece.first
         until = first + piece.count
         while position < until:
-            width = 1 if piece.timeout else self._width
-            position, count = self._claims.take(position, min(width, until - position))
+            wanted = min(until - position, 1 if piece.timeout else self._width)
+            position, count = self._claims.take(position, wanted)
             if not count:
                 continue
             if count > 1 and not outbox.watched:
@@ -200,8 +205,8 @@ class Runner:
             tally.tasks += count
             tally.task_run += busy
             tally.failed += errors
-            report = self._end_slice(busy, now, count, errors, more or position < until)
-            if report and position < until:
+            more_now = more or position < until
+            if self._end_slice(busy, now, count, errors, more_now, piece) and position < until:
                 self._bank.account(self._claims.lock, tally, now)
                 tally.wait = max(0, now - piece.submitted)
                 self._bank.begin(tally.label, now)
@@ -242,8 +247,8 @@ class Runner:
         items: list[Any] | None = None
         failed = False
         while position < until:
-            width = 1 if piece.timeout else self._width
-            position, count = take(position, min(width, until - position))
+            wanted = min(until - position, 1 if piece.timeout else self._width)
+            position, count = take(position, wanted)
             if not count:
                 continue
             if items is None:
@@ -271,8 +276,10 @@ class Runner:
             if errors and piece.stop_on_error:
                 self._skip(position, until)
                 position = until
-            report = self._end_slice(busy, now, len(values), errors, more or position < until)
-            if report and position < until:
+            more_now = more or position < until
+            if self._end_slice(busy, now, len(values), errors, more_now, piece) and (
+                position < until
+            ):
                 tally.errors += outbox.encode()
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)

@@ -344,13 +344,24 @@ def test_no_half_made_file_is_ever_visible(
 
 
 def test_a_stopped_holder_of_the_directorys_lock_blocks_nobody(
-    create: Callable[..., Segment], monkeypatch: pytest.MonkeyPatch, obspool_dir: Path
+    create: Callable[..., Segment], obspool_dir: Path
 ) -> None:
-    """After a bounded wait the pool gets a segment in memory."""
-    monkeypatch.setattr(locks, "_DIRECTORY_DEADLINE", 0.05)
+    """After a bounded wait the pool goes on without being found."""
     with locks.directory(obspool_dir):
         assert create().path is None
     assert create("next").path is not None
+
+
+def test_publishing_may_be_put_off_while_the_directory_is_locked(obspool_dir: Path) -> None:
+    segment = Segment.prepare(facts.facts_of_this_process("later", "processes", "fork"), 1)
+    try:
+        with locks.directory(obspool_dir):
+            assert not segment.publish(patience=0)
+            assert not segment.published
+        assert segment.publish(patience=0)
+        assert segment.path is not None
+    finally:
+        segment.close(PoolOutcome.FINISHED)
 
 
 def test_a_child_forked_under_the_directorys_lock_does_not_keep_it(obspool_dir: Path) -> None:
