@@ -42,7 +42,9 @@ TIMEOUT_GRACE = 2.0
 BATCH_TASKS = 2048
 BATCH_BYTES = 1 << 20
 
-_tasks = attrgetter("tasks")
+# Idle workers first, and of those not the one that was asked to give back what is given now: it may
+# still be receiving it.
+_tasks = attrgetter("tasks", "asked_at")
 
 
 class Scheduler:

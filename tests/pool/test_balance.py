@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from obspool import Pool, ThreadPool
 from obspool.words import ExitReason, Outcome
+from tests.helpers import poll
 from tests.pool import work
 
 if TYPE_CHECKING:
@@ -177,3 +180,21 @@ def test_a_planned_exit_is_never_taken_for_a_loss_whoever_else_collects_children
         thread.join()
     assert stats.worker_exits[ExitReason.LOST] == 0
     assert stats.worker_exits[ExitReason.TASKS] >= 98
+
+
+def test_what_a_worker_gave_back_goes_to_another() -> None:
+    """Who is long in receiving it, or stopped, would get it again and again, for ever."""
+    with Pool(2) as pool:
+        pool.map(work.identity, range(64), 1)
+        slow = pool._pool[0].pid
+        try:
+            os.kill(slow, signal.SIGSTOP)
+            result = pool.map_async(work.identity, ["a", "b"], 2)
+            # What it might have begun it keeps; the other item runs elsewhere.
+            poll(lambda: sum(pool.stats().items_completed.values()) >= 65)
+            os.kill(slow, signal.SIGCONT)
+            assert result.get(10) == ["a", "b"]
+            os.kill(slow, signal.SIGSTOP)
+            assert pool.map_async(work.identity, ["c", "d"], 2).get(10) == ["c", "d"]
+        finally:
+            os.kill(slow, signal.SIGCONT)
