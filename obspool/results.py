@@ -225,13 +225,10 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 else:
                     decoded = list(map(decode, payloads))
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
-                if self._returns_errors:
-                    decoded = self._decode_each(kind, count, payloads, error)
-                elif self._error is None:
-                    self._error = (PARENT_ERROR, error)
+                if not self._returns_errors:
+                    self._error = self._error or (PARENT_ERROR, error)
                     return
-                else:
-                    return
+                decoded = self._decode_each(kind, count, payloads, error)
             values.setdefault(first, (count, decoded))
             self._parts.pop(first, None)  # only now: until then it is still to be done
 

@@ -138,6 +138,8 @@ class Scheduler:
         """Give work to whoever can take it; from the busy, when there is no other."""
         offers = self._offers
         offers.look()
+        for worker, reason in self._recycling.due():  # first: they get nothing more
+            self._recycle(worker, reason)
         able = [
             slot.current
             for slot in self._supervisor.slots
@@ -158,8 +160,6 @@ class Scheduler:
             self._see_fed()
         if self._timed:
             self._end_overdue(now)
-        for worker, reason in self._recycling.due():
-            self._recycle(worker, reason)
         idle = [worker for worker in able if not worker.tasks]
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
