@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-_CGROUP = Path("/sys/fs/cgroup")
-_SELF = Path("/proc/self/cgroup")
+from obspool.cgroups import directories
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def usable_cpus() -> int:
@@ -31,27 +33,12 @@ def usable_cpus() -> int:
 
 def _cgroup_quota() -> float | None:
     """Return the tightest CPU quota of this process's cgroup and those above it, in CPUs."""
-    try:
-        lines = _SELF.read_text().splitlines()
-    except OSError:
-        return None
-    quotas = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            quotas += [_quota_v2(_CGROUP / part) for part in _upwards(path)]
-        elif "cpu" in controllers.split(","):
-            quotas += [_quota_v1(_CGROUP / "cpu" / part) for part in _upwards(path)]
+    quotas = [
+        (_quota_v1 if version == 1 else _quota_v2)(group)
+        for version, groups in directories("cpu")
+        for group in groups
+    ]
     return min((quota for quota in quotas if quota is not None), default=None)
-
-
-def _upwards(path: str) -> list[str]:
-    """Return a cgroup's path and those of all above it, relative to the mount, itself first.
-
-    Inside a cgroup namespace the mount is the cgroup itself: the empty path.
-    """
-    parts = [part for part in path.split("/") if part and part != ".."]
-    return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
 
 def _quota_v2(group: Path) -> float | None:

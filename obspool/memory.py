@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from obspool.cgroups import directories
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_CGROUPS = Path("/sys/fs/cgroup")
-_SELF = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/meminfo")
+_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    2: ("memory.max", "memory.current"),
+}
 
 # Version 1 says so when there is no limit: the largest number of pages.
 _NO_LIMIT = 1 << 60
@@ -42,24 +46,10 @@ def _machine(field: str) -> int:
 
 def _cgroups() -> Iterator[tuple[int, int]]:
     """Yield limit and usage of each cgroup that this process is in and that has a limit."""
-    try:
-        lines = _SELF.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        names = ("memory.max", "memory.current")
-        mount = _CGROUPS
-        if controllers:
-            if "memory" not in controllers.split(","):
-                continue
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            mount = _CGROUPS / "memory"
-        # Inside a cgroup namespace the mount is the cgroup itself.
-        inner = mount / path.lstrip("/")
-        for group in (inner, *(above for above in inner.parents if above.is_relative_to(mount))):
+    for version, groups in directories("memory"):
+        for group in groups:
             try:
-                limit, used = (int((group / name).read_text()) for name in names)
+                limit, used = (int((group / name).read_text()) for name in _FILES[version])
             except (OSError, ValueError):  # not there, or "max"
                 continue
             if limit < _NO_LIMIT:

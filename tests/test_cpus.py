@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from obspool import Pool, ThreadPool, cpus
+from obspool import Pool, ThreadPool, cgroups, cpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +16,8 @@ def group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine of 8 CPUs without limits; its cgroup files are the test's to write."""
     monkeypatch.delenv("PYTHON_CPU_COUNT", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cpus, "_CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(cpus, "_SELF", tmp_path / "self")
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroups, "SELF", tmp_path / "self")
     (tmp_path / "cgroup").mkdir()
     return tmp_path
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from obspool import memory
+from obspool import cgroups, memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,8 @@ def _kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n")
     (tmp_path / "self").write_text("4:cpu,memory:/job/part\n0::/job/part\n")
     monkeypatch.setattr(memory, "_MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_SELF", tmp_path / "self")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cgroups, "SELF", tmp_path / "self")
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path)
     return tmp_path
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_SELF = Path("/proc/self/cgroup")
+from obspool.cgroups import directories
+
 _MACHINE = Path("/proc/vmstat")
+_FILES = {1: "memory.oom_control", 2: "memory.events"}
 
 
 class OomKills:
     """The kernel's counts of such kills, of this process's cgroup and of the machine."""
 
     def __init__(self) -> None:
-        self._files = [_MACHINE, *_of_this_process()]
+        own = [groups[0] / _FILES[version] for version, groups in directories("memory")]
+        self._files = [_MACHINE, *own]
         self._seen = self._counts()
         self._unexplained = 0  # kills that were counted, and that no worker's end was ascribed to
 
@@ -38,18 +40,3 @@ class OomKills:
             except (OSError, ValueError, IndexError):  # no such file, or an older kernel's
                 continue
         return counts
-
-
-def _of_this_process() -> list[Path]:
-    try:
-        lines = _SELF.read_text().splitlines()
-    except OSError:
-        return []
-    files = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            files.append(_CGROUPS / path.lstrip("/") / "memory.events")
-        elif "memory" in controllers.split(","):
-            files.append(_CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
-    return files

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from obspool import cgroups
 from obspool.engines import oom
 from obspool.engines.oom import OomKills
 
@@ -19,9 +20,9 @@ def _kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for group, name in (("slice/job", "memory.events"), ("memory/job", "memory.oom_control")):
         (tmp_path / group).mkdir(parents=True)
         (tmp_path / group / name).write_text("low 0\noom 3\noom_kill 2\n")
-    monkeypatch.setattr(oom, "_SELF", tmp_path / "self")
+    monkeypatch.setattr(cgroups, "SELF", tmp_path / "self")
     monkeypatch.setattr(oom, "_MACHINE", tmp_path / "vmstat")
-    monkeypatch.setattr(oom, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path)
     return tmp_path
 
 

@@ -12,6 +12,7 @@ from obspool import Pool, ThreadPool, memory
 from obspool.words import ExitReason, Outcome, WorkerState
 from tests.helpers import poll
 from tests.pool import work
+from tests.pool.ending import ended
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -48,11 +49,7 @@ def _pids(pool: Pool) -> set[int]:
 
 def _ended(pool: Pool) -> Snapshot:
     """Close the pool; return its last snapshot: nothing was lost."""
-    pool.close()
-    pool.join()
-    stats = pool.stats()
-    assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
-    assert stats.items_submitted == sum(stats.items_completed.values())
+    stats = ended(pool)
     assert not stats.items_completed[Outcome.LOST]
     assert not stats.worker_exits[ExitReason.LOST]
     return stats

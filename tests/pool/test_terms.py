@@ -16,12 +16,11 @@ from obspool import Pool, PoolTerminatedError, ThreadPool, WorkerLostError
 from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
+from tests.pool.ending import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
-
-    from obspool import Snapshot
 
 
 def _die_until(argument: tuple[str, int, int]) -> int:
@@ -35,16 +34,6 @@ def _die_until(argument: tuple[str, int, int]) -> int:
     return item
 
 
-def _ended(pool: Pool) -> Snapshot:
-    """Close the pool; return its last snapshot, in which the laws hold."""
-    pool.close()
-    pool.join()
-    stats = pool.stats()
-    assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
-    assert stats.items_submitted == sum(stats.items_completed.values())
-    return stats
-
-
 # -- retries
 
 
@@ -55,7 +44,7 @@ def test_an_item_lost_with_its_worker_runs_again(
     items = [(str(tmp_path), item, 1) for item in range(12)]
     with Pool(2, context=mp_context) as pool:
         assert pool.map(_die_until, items, chunk, retries=1) == list(range(12))
-        stats = _ended(pool)
+        stats = ended(pool)
     assert stats.items_retried >= 1
     assert stats.items_completed == {**stats.items_completed, Outcome.OK: 12, Outcome.LOST: 0}
     assert stats.worker_exits[ExitReason.LOST] == 1
@@ -74,7 +63,7 @@ def test_a_poison_item_is_given_up_and_takes_nothing_with_it(tmp_path: Path, chu
         assert name == "WorkerLostError"
         assert "while it ran item 5" in text
         assert "had been lost 2 times before" in text
-        stats = _ended(pool)
+        stats = ended(pool)
     assert len(list(tmp_path.iterdir())) == 3
     assert stats.items_completed[Outcome.LOST] == 1
     assert stats.worker_exits[ExitReason.LOST] == 3
@@ -165,7 +154,7 @@ def test_exceptions_take_their_items_places(
     with Pool(2, context=mp_context) as pool:
         called = getattr(pool, method)(_trouble, items, chunk, return_exceptions=True)
         found = called.get(10) if method == "map_async" else list(called)
-        stats = _ended(pool)
+        stats = ended(pool)
     if method == "imap_unordered":
         assert sorted(map(str, _shown(found))) == sorted(map(str, expected))
     else:
@@ -269,7 +258,7 @@ def test_a_dropped_iterator_ends_the_reading() -> None:
         results = pool.imap(work.identity, source, buffersize=10)
         assert next(results) == 0
         del results
-        assert _ended(pool).jobs_submitted[JobKind.IMAP] == 1
+        assert ended(pool).jobs_submitted[JobKind.IMAP] == 1
     assert source.read <= 21
     assert not _feeders() - before
 

@@ -15,12 +15,12 @@ from obspool import Pool, SoftTimeoutError, TaskTimeoutError, ThreadPool, schedu
 from obspool.words import ExitReason, Outcome
 from tests.helpers import poll
 from tests.pool import work
+from tests.pool.ending import ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import BaseContext
 
-    from obspool import Snapshot
 
 SHORT = 0.2  # seconds an item may run
 SOON = 5.0  # until its error is there, on a loaded machine
@@ -82,15 +82,6 @@ def _pool_of_two(mp_context: BaseContext) -> Iterator[Pool]:
         yield made
 
 
-def _ended(pool: Pool) -> Snapshot:
-    pool.close()
-    pool.join()
-    stats = pool.stats()
-    assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
-    assert stats.items_submitted == sum(stats.items_completed.values())
-    return stats
-
-
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_an_item_that_sleeps_is_interrupted_and_no_other(pool: Pool, chunk: int) -> None:
     began = time.monotonic()
@@ -101,7 +92,7 @@ def test_an_item_that_sleeps_is_interrupted_and_no_other(pool: Pool, chunk: int)
     assert found[2][1][0] == "TaskTimeoutError"
     assert SHORT < time.monotonic() - began < SOON
     assert {process.pid for process in pool._pool} == pids
-    stats = _ended(pool)
+    stats = ended(pool)
     assert stats.items_completed[Outcome.TIMEOUT] == 1
     assert stats.jobs_completed[Outcome.TIMEOUT] == 1
     assert sum(worker.items[Outcome.TIMEOUT] for worker in stats.workers) == 1
@@ -153,7 +144,7 @@ def test_an_item_may_tidy_up_and_catch_all_is_not_this(
 
 def test_what_an_item_returns_when_it_is_interrupted_is_its_result(pool: Pool) -> None:
     assert pool.apply(_answer_late, (1,), timeout=SHORT) == "as far as I got"
-    assert not _ended(pool).items_completed[Outcome.TIMEOUT]
+    assert not ended(pool).items_completed[Outcome.TIMEOUT]
 
 
 @pytest.mark.usefixtures("grace")
@@ -166,7 +157,7 @@ def test_an_item_that_goes_on_is_ended_with_its_worker(pool: Pool, function: Any
     assert (first.get(SOON), second.get(SOON)) == (0, 1)
     assert pool.map(work.double, range(8), 1) == list(range(0, 16, 2))
     poll(lambda: len(pool._pool) == 2)
-    stats = _ended(pool)
+    stats = ended(pool)
     assert stats.items_completed[Outcome.TIMEOUT] == 1
     assert stats.items_completed[Outcome.LOST] == stats.items_retried == 0
     assert stats.worker_exits[ExitReason.TIMEOUT] == 1
@@ -204,7 +195,7 @@ def test_times_about_the_limit_hit_no_other_item() -> None:
     items = [8 + index % 5 for index in range(120)]
     with Pool(2) as pool:
         found = pool.map(_about, items, 6, timeout=0.01, return_exceptions=True)
-        stats = _ended(pool)
+        stats = ended(pool)
     late = [value for value in found if isinstance(value, TaskTimeoutError)]
     assert len(found) == 120
     assert all(
