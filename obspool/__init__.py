@@ -14,6 +14,7 @@ from obspool._version import __version__
 
 if TYPE_CHECKING:
     from obspool.errors import (
+        CancelledError,
         ControlError,
         ForkedPoolError,
         MetricsServerError,
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
         PoolBrokenError,
         PoolTerminatedError,
         SegmentError,
+        SoftCancelError,
         SoftTimeoutError,
         TaskTimeoutError,
         WorkerLostError,
     )
+    from obspool.handle import Progress
     from obspool.iterators import IMapIterator
     from obspool.pool import Pool, ThreadPool
     from obspool.results import AsyncResult, MapResult
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncResult",
+    "CancelledError",
     "ControlError",
     "ForkedPoolError",
     "IMapIterator",
@@ -41,8 +45,10 @@ __all__ = [
     "Pool",
     "PoolBrokenError",
     "PoolTerminatedError",
+    "Progress",
     "SegmentError",
     "Snapshot",
+    "SoftCancelError",
     "SoftTimeoutError",
     "TaskTimeoutError",
     "ThreadPool",
@@ -56,6 +62,7 @@ _HOMES = {
     "AsyncResult": "obspool.results",
     "IMapIterator": "obspool.iterators",
     "MapResult": "obspool.results",
+    "Progress": "obspool.handle",
     "Snapshot": "obspool.telemetry.snapshot",
 }
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from obspool.announcement import Announcement
 from obspool.control import server as control
 from obspool.core import Core
 from obspool.errors import ControlError
+from obspool.loop import Loop
 from obspool.telemetry.facts import default_name, facts_of_this_process
 from obspool.telemetry.reader import read
 from obspool.telemetry.segment import Segment
@@ -53,7 +54,7 @@ def assemble(
     start_method: str,
     processes: int,
     max_tasks: int | None,
-    max_memory: int | None,
+    max_memory: int | Literal["auto"] | None,
     max_age: float | None,
     name: str | None,
     metrics: Any,
@@ -85,7 +86,7 @@ def assemble(
         ):
             announcement.make()  # before anything is started: the address may be wrong
             url = _expose(metrics, segment, at_end)
-        core = Core(
+        loop = Loop(
             make_engine(segment, segment.facts.name),
             segment,
             processes=processes,
@@ -95,10 +96,11 @@ def assemble(
             balance=balance,
             announcement=announcement,
         )
+        core = Core(loop)
         core.metrics_url = url
         remote.core = core
         failed.pop_all()
-        core.at_end = at_end.pop_all()
+        loop.at_end = at_end.pop_all()
     return core
 
 

@@ -3,6 +3,7 @@
 ObspoolError
 ├── WorkerLostError   (RuntimeError)   a worker died with the item begun
 ├── TaskTimeoutError  (TimeoutError)   an item ran longer than its `timeout=`
+├── CancelledError    (RuntimeError)   a call was cancelled before all of it was done
 ├── PoolBrokenError   (RuntimeError)   the pool can't run work any more
 ├── PoolTerminatedError (RuntimeError) the pool was terminated before the result was there
 ├── ForkedPoolError   (RuntimeError)   a pool used in a forked child of its process
@@ -12,6 +13,7 @@ ObspoolError
 └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
 
 SoftTimeoutError      (BaseException)  raised in the item whose time is over, in its worker
+SoftCancelError       (BaseException)  raised in an item that is cancelled, in its worker
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class WorkerLostError(ObspoolError, RuntimeError):
         exitcode: as a `Process`'s: negative for a signal's number; None when it isn't known.
         function: name of the function.
         item: index in its call of the item that ran, None when that was another call's.
+        description: of that item, by the pool's `describe=`; else empty.
         finished: indices of the items that had been run, and whose results are lost with the
             worker.
         seconds: how long the item had run, None when that isn't known.
@@ -45,6 +48,7 @@ class WorkerLostError(ObspoolError, RuntimeError):
     exitcode: int | None = None
     function: str = ""
     item: int | None = None
+    description: str = ""
     finished: range = range(0)
     seconds: float | None = None
     memory: int = 0
@@ -63,6 +67,17 @@ class SoftTimeoutError(BaseException):
 
     As KeyboardInterrupt no `Exception`: code that catches all errors doesn't catch it. An item that
     goes on all the same is ended with its worker after a grace of a few seconds.
+    """
+
+
+class CancelledError(ObspoolError, RuntimeError):
+    """A call was cancelled (`AsyncResult.cancel`) before all of it was done."""
+
+
+class SoftCancelError(BaseException):
+    """Raised in an item that runs when its call is cancelled with `running=True`, in its worker.
+
+    As SoftTimeoutError: so that it can clean up, and with the same grace.
     """
 
 

@@ -11,6 +11,7 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
+from obspool.handle import Handle
 from obspool.jobs import FAILURES, PARENT_ERROR
 from obspool.messages import Kind
 from obspool.results import is_of_items
@@ -93,7 +94,7 @@ class WeakSink:
             iterator.tell()
 
 
-class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
+class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
     """The iterator of `imap`: it yields what finished, raises for what failed, and goes on."""
 
     ordered = True
@@ -237,6 +238,7 @@ class IMapIterator(mp_pool.IMapIterator):  # type: ignore[type-arg]
 
     def tell(self) -> None:
         """Say that all is there."""
+        self._detach()
         self._all = True
         self._pool = None
         self._waiters.tell()

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 PARENT_ERROR = 4
 
 # What says that an item failed.
-FAILURES = frozenset({Kind.ERROR, Kind.TIMEOUT, PARENT_ERROR})
+FAILURES = frozenset({Kind.ERROR, Kind.TIMEOUT, Kind.CANCELLED, PARENT_ERROR})
+
+_OUTCOMES = {Kind.TIMEOUT: Outcome.TIMEOUT, Kind.CANCELLED: Outcome.CANCELLED}
 
 # How far a feeder gets ahead of what was sent to workers. With less, workers wait for the feeder's
 # next turn of the GIL (5 ms); with more, a map over 10 GB holds more of it as pickles.
@@ -56,7 +58,10 @@ class Job:
         flawed: among the pending ones there may be an Unsendable.
         hungry: the scheduler would like to be woken at the next one.
         cancelled: the feeder is to end.
-        abandoned: nothing more of it is sent, whatever its feeder still appends.
+        dropped: nothing more of it begins, whatever its feeder still appends: this is the outcome
+            of what has not. None while it is wanted.
+        interrupted_at: when what runs of it was to be interrupted, ns; 0: it is to run on.
+        length: how many items there will be, None when that isn't known before they are fed.
         holders: workers that have the job's function, where it isn't kept.
         room: how far it may be read ahead of its iterator, None where that isn't bounded.
         timeout: how long an item may run (seconds), 0 for ever.
@@ -66,13 +71,13 @@ class Job:
     """
 
     __slots__ = (
-        "abandoned",
         "bytes_fed",
         "bytes_taken",
         "call",
         "caller",
         "cancelled",
         "chunk",
+        "dropped",
         "errors",
         "failed_outcome",
         "fed",
@@ -83,6 +88,7 @@ class Job:
         "holders",
         "hungry",
         "id",
+        "interrupted_at",
         "items_counted",
         "items_done",
         "items_fed",
@@ -90,6 +96,7 @@ class Job:
         "items_skipped",
         "items_taken",
         "kind",
+        "length",
         "listed",
         "pending",
         "retries",
@@ -132,7 +139,10 @@ class Job:
         self.fed = False
         self.flawed = False
         self.hungry = True  # at first the scheduler does not know of it yet
-        self.cancelled = self.abandoned = False
+        self.cancelled = False
+        self.dropped: BaseException | None = None
+        self.interrupted_at = 0
+        self.length: int | None = None
         self.holders: list[Worker] = []
         self.caller = -1
         self.feeder: Thread | None = None
@@ -154,16 +164,19 @@ class Job:
         else:
             self.errors += count
             if self.failed_outcome is Outcome.OK:
-                timeout = kind == Kind.TIMEOUT
-                self.failed_outcome = Outcome.TIMEOUT if timeout else Outcome.ERROR
+                self.failed_outcome = _OUTCOMES.get(kind, Outcome.ERROR)
         self.sink.receive(first, count, kind, payloads)
 
     @property
     def done(self) -> bool:
         """Whether every item has its outcome."""
-        if self.abandoned:
+        if self.dropped is not None:
             return self.items_done == self.items_taken
         return self.fed and self.items_done == self.items_fed
+
+    def items_total(self) -> int | None:
+        """Return how many items there are, as far as that is known."""
+        return self.items_fed if self.fed else self.length
 
     def feed_one(self, payload: Any) -> None:
         """Feed all of a job of one item."""

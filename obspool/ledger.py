@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
-from obspool.losses import ATTEMPTS, lost_error, overdue_error
+from obspool.losses import ATTEMPTS, LastSeen, cancelled_error, lost_error, overdue_error
 from obspool.messages import Kind
 from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
 from obspool.words import ExitReason, Outcome
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 _OK = OUTCOMES.index(Outcome.OK)
 _ERROR = OUTCOMES.index(Outcome.ERROR)
 _TIMEOUT = OUTCOMES.index(Outcome.TIMEOUT)
+_CANCELLED = OUTCOMES.index(Outcome.CANCELLED)
 _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
+
+_FAILURES = {Kind.ERROR: _ERROR, Kind.TIMEOUT: _TIMEOUT, Kind.CANCELLED: _CANCELLED}
 
 
 class Ledger:
@@ -70,7 +73,7 @@ class Ledger:
         """Take the job out if it has ended."""
         if not job.done or self.jobs.pop(job.id, None) is None:
             return
-        if not job.abandoned:
+        if job.dropped is None:
             self.count_fed(job)
         self._recorder.job_completed(job, job.failed_outcome)
         number = job.function.number
@@ -164,8 +167,8 @@ class Ledger:
     ) -> int:
         job = sent.job
         outcome = _OK
-        if kind in {Kind.ERROR, Kind.TIMEOUT}:
-            outcome = _ERROR if kind == Kind.ERROR else _TIMEOUT
+        if kind in _FAILURES:
+            outcome = _FAILURES[kind]
             sent.failed = True
         elif kind == Kind.SKIPPED:
             outcome = _SKIPPED
@@ -231,6 +234,9 @@ class Ledger:
                 kept.append(sent)
         outstanding.extend(reversed(kept))
         for tail in tails:
+            if tail.job.dropped is not None:
+                self._give_up(tail, tail.job.dropped)
+                continue
             for piece in reversed(self._split(tail, parts)):
                 self._recorder.tasks_stolen += piece.tasks
                 self.again.appendleft(piece)
@@ -247,7 +253,7 @@ class Ledger:
     def lose(self, worker: Worker, event: Exited) -> None:
         """Settle what a dead worker had: what had begun is lost, the rest runs elsewhere."""
         again: list[Sent] = []
-        memory = self._recorder.resident_bytes(worker.id)
+        seen = LastSeen(*self._recorder.last_seen(worker.id))
         for index, sent in enumerate(worker.outstanding):
             begun = min(max(event.begun - sent.first, sent.received), sent.count)
             if not index and begun == sent.received:
@@ -260,24 +266,31 @@ class Ledger:
             if lost and sent.losses < sent.job.retries:
                 again += self._retry(worker, sent, event.begun - 1 - sent.first - sent.received)
             elif lost:
-                error = lost_error(worker, event, sent, memory)
+                error = lost_error(worker, event, sent, seen)
                 self._complete(worker, 1 if sent.job.listed else lost, _LOST)
                 self._settle(sent.job, sent.item + sent.received, lost, error, Outcome.LOST)
                 self.collect(sent.job)
             if rest is not None:
                 again.append(rest)
         worker.outstanding.clear()
-        self.again.extendleft(reversed(again))
+        for sent in reversed(again):
+            if sent.job.dropped is None:
+                self.again.appendleft(sent)
+            else:
+                self._give_up(sent, sent.job.dropped)
 
     def _end_overdue(self, worker: Worker, event: Exited, sent: Sent) -> None:
         """Settle the item for which its worker was killed, if it is in this run."""
         ran = event.begun - 1 - sent.first
-        if worker.reason is not ExitReason.TIMEOUT or not sent.received <= ran < sent.count:
+        if not worker.condemned or not sent.received <= ran < sent.count:
             return
         overdue = self._cut(worker, sent, ran)
-        if overdue is not None:
-            error = overdue_error(worker, overdue)
-            self._give_up(overdue, error, Outcome.TIMEOUT)
+        if overdue is None:
+            return
+        if worker.reason is ExitReason.TIMEOUT:
+            self._give_up(overdue, overdue_error(worker, overdue), Outcome.TIMEOUT)
+        else:
+            self._give_up(overdue, cancelled_error(worker, overdue))
 
     def _retry(self, worker: Worker, sent: Sent, finished: int) -> list[Sent]:
         """Return what to run again of a run of which all had begun when its worker died.
@@ -297,7 +310,7 @@ class Ledger:
             self._recorder.tasks_submitted[KINDS.index(sent.job.kind)] += 1
         return [lost, ran]
 
-    def fail_all(self, workers: Iterable[Worker], error: BaseException, outcome: Outcome) -> None:
+    def fail_all(self, workers: Iterable[Worker], error: BaseException) -> None:
         """Give every item that has no outcome yet this error: nothing runs any more."""
         self.given_up = True
         for worker in workers:
@@ -307,31 +320,39 @@ class Ledger:
                     self.again.append(tail)
             worker.outstanding.clear()
         while self.again:
-            self._give_up(self.again.popleft(), error, outcome)
+            self._give_up(self.again.popleft(), error)
         for job in list(self.jobs.values()):
-            self.abandon(job, error, outcome)
+            self.drop(job, error)
 
-    def abandon(self, job: Job, error: BaseException, outcome: Outcome) -> None:
-        """Send nothing more of a job; what was sent still has its outcome.
+    def drop(self, job: Job, error: BaseException) -> None:
+        """Send nothing more of a job; what was sent still has its outcome, or is taken back.
 
         Its feeder may be anywhere in user code, and may never come back.
         """
-        if job.id not in self.jobs:
+        if job.id not in self.jobs or job.dropped is not None:
             return
         job.cancelled = True
+        fed = job.fed  # before the count, and before `pending` is emptied
         self.count_fed(job)
         while job.pending:
             sent = self.take(job, len(job.pending))
             if sent is not None:
-                self._give_up(sent, error, outcome)
-        if not job.fed:
-            job.failed_outcome = outcome
+                self._give_up(sent, error)
+        if not fed:
+            job.failed_outcome = Outcome.CANCELLED
             job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
-        job.abandoned = True
+        job.dropped = error
+        if any(sent.job is job for sent in self.again):
+            mine = [sent for sent in self.again if sent.job is job]
+            self.again = deque(sent for sent in self.again if sent.job is not job)
+            for sent in mine:
+                self._give_up(sent, error)
         job.release_feeder()
         self.collect(job)
 
-    def _give_up(self, sent: Sent, error: BaseException, outcome: Outcome) -> None:
+    def _give_up(
+        self, sent: Sent, error: BaseException, outcome: Outcome = Outcome.CANCELLED
+    ) -> None:
         self._settle(sent.job, sent.item, sent.count, error, outcome)
         self._recorder.tasks_completed[OUTCOMES.index(outcome)] += sent.tasks
         self.collect(sent.job)

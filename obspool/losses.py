@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from obspool.errors import TaskTimeoutError, WorkerLostError
+from obspool.errors import CancelledError, TaskTimeoutError, WorkerLostError
 from obspool.supervisor import how
 
 if TYPE_CHECKING:
@@ -18,19 +18,27 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 
 
-def lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> WorkerLostError:
+class LastSeen(NamedTuple):
+    """What was last seen of a worker that died: its resident memory (bytes), and its item."""
+
+    memory: int
+    description: str
+
+
+def lost_error(worker: Worker, event: Exited, sent: Sent, seen: LastSeen) -> WorkerLostError:
     """Say which worker died of what, in which item, and what else was lost with it.
 
     Args:
         worker: that died.
         event: how.
         sent: the run of items; those that have no result yet had all begun.
-        memory: the worker's resident memory when last seen, bytes.
+        seen: what was last seen of the worker.
     """
     ran = event.begun - 1 - sent.first
     first, last = sent.item + sent.received, sent.item + sent.count - 1
     name = sent.job.function.name
     item = seconds = None
+    memory, description = seen
     text = f"the worker in slot {worker.id.slot} (pid {worker.pid}) died: {how(event.code)}"
     if event.out_of_memory:
         text += ", probably out of memory"
@@ -39,6 +47,8 @@ def lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> Worker
     elif ran < sent.count:
         item = sent.item + ran
         text += f", while it ran item {item} of {name}"
+        if description:
+            text += f", {description}"
         last -= 1
         if event.began:
             seconds = (time.monotonic_ns() - event.began) / 1e9
@@ -57,6 +67,7 @@ def lost_error(worker: Worker, event: Exited, sent: Sent, memory: int) -> Worker
     error = WorkerLostError(text)
     error.slot, error.pid, error.exitcode = worker.id.slot, worker.pid, event.code
     error.function, error.item, error.seconds = name, item, seconds
+    error.description = "" if item is None else description
     error.finished = range(first, last + 1) if ran >= sent.received else range(0)
     error.memory, error.out_of_memory = memory, event.out_of_memory
     return error
@@ -68,5 +79,14 @@ def overdue_error(worker: Worker, sent: Sent) -> TaskTimeoutError:
     return TaskTimeoutError(
         f"item {sent.item} of {job.function.name} ran longer than {job.timeout:g} s in the worker "
         f"in slot {worker.id.slot} (pid {worker.pid}), and didn't end when it was interrupted: the "
+        "worker was killed"
+    )
+
+
+def cancelled_error(worker: Worker, sent: Sent) -> CancelledError:
+    """Say the same of an item that was cancelled."""
+    return CancelledError(
+        f"item {sent.item} of {sent.job.function.name} was cancelled while it ran in the worker in "
+        f"slot {worker.id.slot} (pid {worker.pid}), and didn't end when it was interrupted: the "
         "worker was killed"
     )

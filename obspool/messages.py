@@ -7,9 +7,17 @@ parent's ledger alone, so that a worker can't mix them up.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # `signal` makes enumerations, 0.1 ms in a worker
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+
+# Has a worker look whether its item is to be interrupted. Ignored by default: one that comes too
+# early or too late harms nothing, nor a program that an item has started.
+INTERRUPT: int = _signal.SIGURG
 
 
 class Call:
@@ -28,14 +36,16 @@ class Kind:
     ERROR = 2  # one item's exception
     SKIPPED = 3  # nothing: items after an error in their chunk
     TIMEOUT = 5  # one item's exception: its time was over
+    CANCELLED = 6  # one item's exception: it was cancelled while it ran
 
 
-class TimedOut:
-    """Marks a payload as the error of an item whose time was over, until it is in a part."""
+class Interrupted:
+    """Marks a payload as the error of an item that was interrupted, until it is in a part."""
 
-    __slots__ = ("payload",)
+    __slots__ = ("kind", "payload")
 
-    def __init__(self, payload: Any) -> None:
+    def __init__(self, kind: int, payload: Any) -> None:
+        self.kind = kind
         self.payload = payload
 
 
@@ -93,6 +103,30 @@ class Piece:
         self.count = count
         self.submitted = submitted
         self.payloads = payloads
+
+
+class Hooks:
+    """What the pool's user wants called in each worker.
+
+    Attributes:
+        initializer: called with `initargs` before the first task.
+        finalizer: called at a planned exit.
+        describe: called as the function is, for the name of the item that begins.
+    """
+
+    __slots__ = ("describe", "finalizer", "initargs", "initializer")
+
+    def __init__(
+        self,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        finalizer: Callable[[], object] | None = None,
+        describe: Callable[..., object] | None = None,
+    ) -> None:
+        self.initializer = initializer
+        self.initargs = initargs
+        self.finalizer = finalizer
+        self.describe = describe
 
 
 class FunctionMessage:

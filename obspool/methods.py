@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,6 +80,16 @@ def check_count(name: str, value: object, least: int) -> None:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what can't be called; None may stand for nothing.
+
+    Raises:
+        TypeError: it can't be.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a callable")
 
 
 class Methods:
@@ -172,6 +183,7 @@ class Methods:
             result = AsyncResult(self, core.engine.decode, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
             job = self._job(JobKind.APPLY, func, call, 1, result, terms)
+            result.attach(job)
             if job is not None:
                 core.run_one(job, item, call=number, wait=wait)
             return result
@@ -286,7 +298,9 @@ class Methods:
         with Calling(core) as number:
             self._check_running()
             job = self._job(kind, func, call, chunksize, result, terms)
+            result.attach(job)
             if job is not None:
+                job.length = length
                 core.run(job, items, call=number, copy=copy, here=here)
         return result
 
@@ -361,8 +375,11 @@ class Methods:
             self._check_running()
             result = make(self, core.engine.decode, room, return_exceptions=terms.return_exceptions)
             job = self._job(kind, func, Call.ONE, chunksize, result.sink(), terms)
+            result.attach(job)
             if job is not None:
                 job.room = room
+                with suppress(Exception):  # it has none, or its own code failed
+                    job.length = len(iterable)  # type: ignore[arg-type]
                 core.run(job, iterable, call=number, copy=True, here=False)
         return result
 

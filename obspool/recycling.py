@@ -6,7 +6,7 @@ successor starts meanwhile (see `supervisor`). Only so many at a time: the other
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from obspool import memory
 from obspool.words import ExitReason, WorkerState
@@ -30,17 +30,26 @@ class Recycling:
         engine: Engine,
         supervisor: Supervisor,
         *,
-        max_memory: int | None = None,
+        max_memory: int | Literal["auto"] | None = None,
         max_age: float | None = None,
     ) -> None:
-        """Take the limits: resident bytes, and seconds."""
+        """Take the limits: resident bytes, "auto" for an equal share; and seconds."""
         self._engine = engine
         self._supervisor = supervisor
-        self._max_memory = max_memory
+        self._shared = max_memory == "auto"
+        self._max_memory = None if max_memory == "auto" else max_memory
         self._max_age = max_age
         self._wanted: dict[WorkerId, ExitReason] = {}
-        if max_memory is not None:
-            supervisor.has_room = lambda: memory.available() >= max_memory
+        self.share()
+        supervisor.has_room = self._has_room
+
+    def share(self) -> None:
+        """Give each worker its share, where memory is shared: their number has changed."""
+        if self._shared:
+            self._max_memory = memory.total() * 4 // 5 // self._supervisor.size or None
+
+    def _has_room(self) -> bool:
+        return self._max_memory is None or memory.available() >= self._max_memory
 
     def want(self, worker: Worker, reason: ExitReason) -> None:
         """Have a worker replaced."""

@@ -12,7 +12,8 @@ from multiprocessing import TimeoutError as MpTimeoutError
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from obspool.errors import PoolBrokenError, PoolTerminatedError
+from obspool.errors import CancelledError, PoolBrokenError, PoolTerminatedError
+from obspool.handle import Handle
 from obspool.jobs import FAILURES, PARENT_ERROR
 from obspool.messages import Kind
 from obspool.waiting import Waiters
@@ -35,12 +36,12 @@ def _small(payload: Any) -> bool:
 
 
 def is_of_items(kind: int, payload: Any) -> bool:
-    """Tell whether an error is one item's, and not the pool's end, which is everybody's."""
-    ends = (PoolTerminatedError, PoolBrokenError)
-    return kind != PARENT_ERROR or not isinstance(payload, ends)
+    """Tell whether an error is one item's, and not its call's: cancelled, or the pool has ended."""
+    ends = (CancelledError, PoolTerminatedError, PoolBrokenError)
+    return kind != Kind.CANCELLED and (kind != PARENT_ERROR or not isinstance(payload, ends))
 
 
-class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
+class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of `apply_async`; see `multiprocessing.pool.AsyncResult`."""
 
     def __init__(
@@ -73,6 +74,13 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
         if not self._told:
             raise ValueError(f"{self!r} not ready")
         return self._error is None
+
+    def cancelled(self) -> bool:
+        """Return whether the call ended because it was cancelled."""
+        if not self._told or self._error is None:
+            return False
+        kind, error = self._error
+        return kind == Kind.CANCELLED or isinstance(error, CancelledError)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout (seconds) is over."""
@@ -151,6 +159,7 @@ class AsyncResult(mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def tell(self) -> None:
         """Say that the result is there."""
+        self._detach()
         self._told = True
         self._pool = None
         self._callback = self._error_callback = None

@@ -22,6 +22,7 @@ from obspool.words import ExitReason, WorkerState
 if TYPE_CHECKING:
     from obspool.calls import Calls
     from obspool.engines.protocol import Engine, Exited, Results, Revoked
+    from obspool.interrupts import Interrupts
     from obspool.jobs import Job, Sent
     from obspool.ledger import Ledger
     from obspool.offers import Claim, Offer, Offers
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 AHEAD_TIME = 20_000_000
 PREFETCH_TIME = 10_000_000
 
-# An item that goes on when it was interrupted is ended with its worker after this (seconds).
-TIMEOUT_GRACE = 2.0
+# While a pool is paused, workers that would not give back are asked again after this (ns).
+HOLD_AFTER = 5_000_000
 
 # A batch's most: more makes no task cheaper, and delays what is written after it.
 BATCH_TASKS = 2048
@@ -58,6 +59,7 @@ class Scheduler:
         ledger: Ledger,
         offers: Offers,
         recycling: Recycling,
+        interrupts: Interrupts,
         *,
         balance: bool,
     ) -> None:
@@ -68,15 +70,16 @@ class Scheduler:
         self._balancer = Balancer(engine, balance=balance)
         self._offers = offers
         self._recycling = recycling
+        self._interrupts = interrupts
+        self.paused = False
+        self._hold_at: int | None = None
         self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
-        self._timed = False  # there was a job whose items may run for so long only
-        self._limit_at: int | None = None
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
 
     def submit(self, job: Job) -> None:
         """Take a job's tasks into the queue."""
-        self._timed = self._timed or job.timeout > 0
+        self._interrupts.watch(job)
         self._ledger.submit(job)
         self._queue.append(job)
         self._feeding[job.id] = job
@@ -131,15 +134,17 @@ class Scheduler:
     @property
     def look_at(self) -> int | None:
         """When to dispatch again though nothing happened (ns), to balance or to end an item."""
-        ats = [at for at in (self._balancer.look_at, self._limit_at) if at is not None]
-        return min(ats, default=None)
+        ats = (self._balancer.look_at, self._interrupts.look_at, self._hold_at)
+        return min((at for at in ats if at is not None), default=None)
 
     def dispatch(self, now: int) -> None:
         """Give work to whoever can take it; from the busy, when there is no other."""
         offers = self._offers
         offers.look()
         for worker, reason in self._recycling.due():  # first: they get nothing more
-            self._recycle(worker, reason)
+            self.retire(worker, reason)
+        if self.paused:
+            self._hold(now)
         able = [
             slot.current
             for slot in self._supervisor.slots
@@ -147,7 +152,7 @@ class Scheduler:
             and slot.current.state is WorkerState.IDLE
             and not offers.is_expected(slot.current.id)
         ]
-        if self._queue or self._ledger.again:
+        if not self.paused and (self._queue or self._ledger.again):
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
@@ -158,8 +163,9 @@ class Scheduler:
                     break
         if self._feeding:
             self._see_fed()
-        if self._timed:
-            self._end_overdue(now)
+        self._interrupts.look(now)
+        if self.paused:
+            return
         idle = [worker for worker in able if not worker.tasks]
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
@@ -170,37 +176,35 @@ class Scheduler:
             return
         self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace)
 
-    def _end_overdue(self, now: int) -> None:
-        """Kill workers whose items run on after they should have been interrupted."""
-        self._limit_at = None
-        for worker in self._supervisor.workers.values():
-            if not worker.outstanding or worker.reason is ExitReason.TIMEOUT:
-                continue
-            # From when it was first seen to run, at most a heartbeat late: before, a worker may
-            # have had to import what the item needs.
-            begun = self._engine.begun(worker.id)
-            if begun != worker.begun:
-                worker.begun, worker.begun_at = begun, now
-            running = next(
-                (
-                    s
-                    for s in worker.outstanding
-                    if s.first + s.received < begun <= s.first + s.count
-                ),
-                worker.outstanding[0],
-            )
-            if not running.job.timeout:
-                continue
-            if begun <= running.first + running.received:
-                worker.begun_at = now
-            limit = worker.begun_at + round((running.job.timeout + TIMEOUT_GRACE) * 1e9)
-            if now >= limit:
-                worker.reason = ExitReason.TIMEOUT
-                self._engine.kill(worker.id, hard=True)
-            elif self._limit_at is None or limit < self._limit_at:
-                self._limit_at = limit
+    def pause(self) -> None:
+        """Begin nothing more: workers end what they run, and give back the rest."""
+        self.paused = True
+        self._balancer.rest()
+        self.withdraw()
 
-    def _recycle(self, worker: Worker, reason: ExitReason) -> None:
+    def resume(self) -> None:
+        """Go on."""
+        self.paused = False
+        self._hold_at = None
+
+    def _hold(self, now: int) -> None:
+        """Take back what was sent and has not begun, as long as there is any."""
+        self._hold_at = None
+        for worker in self._supervisor.workers.values():
+            if sum(sent.count - sent.received for sent in worker.outstanding) > 1:
+                self._hold_at = now + HOLD_AFTER
+                if not self._offers.is_expected(worker.id):
+                    self._balancer.empty(worker)
+
+    def cancel(self, job: Job, error: BaseException, now: int, *, running: bool) -> None:
+        """Have what has not begun of a job never begin; interrupt what runs, if that is asked."""
+        self._ledger.drop(job, error)
+        if running:
+            job.interrupted_at = now
+        if job.id in self._ledger.jobs:
+            self._interrupts.cancel(job)
+
+    def retire(self, worker: Worker, reason: ExitReason) -> None:
         """Have a worker end after what it runs; what it has not begun others run."""
         taken = self._offers.withdraw(worker.id)
         if taken is not None:
@@ -231,7 +235,7 @@ class Scheduler:
 
     def _enter(self, offer: Offer, claim: Claim) -> None:
         worker = offer.worker
-        self._timed = self._timed or claim.job.timeout > 0
+        self._interrupts.watch(claim.job)
         self._ledger.submit(claim.job)
         sent = self._ledger.take_only(claim.job)
         worker.progress_at = claim.job.submitted

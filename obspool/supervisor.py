@@ -34,6 +34,9 @@ _log = logging.getLogger("obspool")
 # fails costs more for nothing.
 START_FAILURES = 3
 
+# Tasks for a worker: as good as without end.
+NO_LIMIT = 1 << 60
+
 # Seconds until a worker that isn't ready is taken for stuck: it may have inherited a held lock. An
 # initializer may load a model for minutes, so this is generous.
 READY_TIMEOUT = 600.0
@@ -50,6 +53,7 @@ class Worker:
         tasks_left: how many more tasks it may be given.
         known: numbers of the functions that it has.
         reason: why it will end, or has; None while nobody wants that.
+        condemned: killed because its item had to end.
         forget: numbers of functions that it doesn't need any more.
         busy: time in tasks that aren't complete yet, ns.
         progress_at: when it was last given work or gave results, ns.
@@ -66,6 +70,7 @@ class Worker:
         "begun",
         "begun_at",
         "busy",
+        "condemned",
         "distrusted",
         "forget",
         "handle",
@@ -85,7 +90,7 @@ class Worker:
         "tasks_left",
     )
 
-    def __init__(self, worker_id: WorkerId, tasks_left: float) -> None:
+    def __init__(self, worker_id: WorkerId, tasks_left: int) -> None:
         self.id = worker_id
         self.state = WorkerState.STARTING
         self.outstanding: deque[Sent] = deque()
@@ -98,7 +103,7 @@ class Worker:
         self.handle: Any = None
         self.pid = 0
         self.busy = 0
-        self.distrusted = False
+        self.condemned = self.distrusted = False
         self.started_at = time.monotonic_ns()
         self.ready_at = 0
         self.progress_at = 0
@@ -123,20 +128,26 @@ class Slot:
 
 
 class Supervisor:
-    """Keeps every slot occupied, by a worker that may still take work."""
+    """Keeps every slot occupied, by a worker that may still take work.
+
+    Attributes:
+        size: how many slots are to be; those from there on only end what they run.
+        slots: all that ever were.
+        workers: those that exist, or are on their way.
+    """
 
     def __init__(
         self, engine: Engine, recorder: Recorder, slots: int, max_tasks: int | None
     ) -> None:
         self._engine = engine
         self._recorder = recorder
-        self._max_tasks = float("inf") if max_tasks is None else max_tasks
+        self._max_tasks = max_tasks or NO_LIMIT
+        self.size = slots
         self.slots = [Slot(index) for index in range(slots)]
         self.workers: dict[WorkerId, Worker] = {}
         self._failures = 0
         self._retry: list[Slot] = []
         self._ahead = 0  # successors that were started before their predecessors ended
-        self._most_ahead = max(1, slots // 8)
         self.has_room: Callable[[], bool] = lambda: True  # memory for one more worker
         self.ending = False
         self.broken: PoolBrokenError | None = None
@@ -164,7 +175,7 @@ class Supervisor:
 
     def _fill(self, slot: Slot) -> None:
         """See that the slot has a worker, or one on its way, as far as the rules allow."""
-        if self.ending or self.broken:
+        if self.ending or self.broken or slot.index >= self.size:
             return
         if slot.current is None and slot.successor is not None:
             slot.current, slot.successor = slot.successor, None
@@ -175,7 +186,7 @@ class Supervisor:
         if current is None or (
             current.state is WorkerState.DRAINING
             and slot.successor is None
-            and self._ahead < self._most_ahead
+            and self._ahead < self._most_ahead()
             and (current.reason is not ExitReason.MEMORY or self.has_room())
         ):
             self._start(slot)
@@ -191,7 +202,9 @@ class Supervisor:
             EventKind.WORKER_STARTED, f"generation {worker.id.generation}", worker.id, event.pid
         )
         if self.ending:
-            self.stop(worker, worker.reason or ExitReason.SHUTDOWN)
+            self.stop(worker, ExitReason.SHUTDOWN)
+        elif worker.id.slot >= self.size:
+            self.stop(worker, ExitReason.RESIZE)
 
     def ready(self, worker_id: WorkerId) -> None:
         """A worker can take work."""
@@ -225,9 +238,18 @@ class Supervisor:
             )
             self.broken.__cause__ = error
 
-    def initializer_failed(self, worker_id: WorkerId) -> None:
-        """A worker's initializer raised: it is on its way out; `start_failed` will say why."""
-        self._set_state(self.workers[worker_id], WorkerState.DRAINING)
+    def hook_failed(self, worker_id: WorkerId) -> bool:
+        """A worker's initializer raised, and it is on its way out; or its finalizer.
+
+        Returns:
+            Whether it was the initializer: `start_failed` will say why.
+        """
+        worker = self.workers[worker_id]
+        if worker.ready_at:
+            self._recorder.event(EventKind.TROUBLE, "its finalizer raised", worker_id, worker.pid)
+            return False
+        self._set_state(worker, WorkerState.DRAINING)
+        return True
 
     def gone(self, worker_id: WorkerId) -> None:
         """Forget a worker whose process was never made."""
@@ -243,7 +265,7 @@ class Supervisor:
         slot = self.slots[worker.id.slot]
         ended_well = event.code == 0 or (event.code is None and not worker.outstanding)
         planned = worker.reason is not None and ended_well
-        meant = worker.reason is ExitReason.TIMEOUT or (self.ending and worker.reason is not None)
+        meant = worker.condemned or (self.ending and worker.reason is not None)
         if not planned and not meant:
             worker.reason = ExitReason.LOST
         reason = worker.reason or ExitReason.LOST
@@ -297,9 +319,41 @@ class Supervisor:
     def may_drain(self) -> bool:
         """Tell whether one more worker may be replaced now: the others do its work meanwhile."""
         served = sum(
-            1 for slot in self.slots if slot.current and slot.current.state is WorkerState.IDLE
+            1
+            for slot in self.slots[: self.size]
+            if slot.current and slot.current.state is WorkerState.IDLE
         )
-        return len(self.slots) - served < self._most_ahead
+        return self.size - served < self._most_ahead()
+
+    def _most_ahead(self) -> int:
+        return max(1, self.size // 8)
+
+    def resize(self, size: int) -> list[Worker]:
+        """Have more slots, or fewer; return the workers that are to end after what they run."""
+        self.size = size
+        self.slots += [Slot(index) for index in range(len(self.slots), size)]
+        for slot in self.slots[:size]:
+            self._fill(slot)
+        superfluous = []
+        for slot in self.slots[size:]:
+            for worker in (slot.current, slot.successor):
+                if worker is None or worker.state is WorkerState.DRAINING:
+                    continue
+                if worker.state is WorkerState.IDLE:
+                    superfluous.append(worker)
+                elif worker.handle is not None:
+                    self.stop(worker, ExitReason.RESIZE)
+        return superfluous
+
+    def set_max_tasks(self, limit: int | None) -> list[Worker]:
+        """Change how many tasks a worker may run; return those that have run as many already."""
+        more = (limit or NO_LIMIT) - self._max_tasks
+        self._max_tasks += more
+        going_on = {WorkerState.STARTING, WorkerState.IDLE}
+        workers = [worker for worker in self.workers.values() if worker.state in going_on]
+        for worker in workers:
+            worker.tasks_left += more
+        return [worker for worker in workers if worker.tasks_left <= 0]
 
     def finished(self, worker: Worker) -> None:
         """A draining worker has run its last task: the slot is its successor's."""

@@ -53,7 +53,7 @@ class Frame:
     STOP = 2
     READY = 3
     RESULTS = 4
-    FAILED = 5  # the initializer raised: the payload is the exception
+    FAILED = 5  # the initializer raised, or the finalizer: the payload is the exception
 
 
 def _layout(

@@ -37,6 +37,7 @@ WORKER_MODULES = {
     "obspool.words",
     "obspool.worker",
     "obspool.worker.codec",
+    "obspool.worker.items",
     "obspool.worker.outbox",
     "obspool.worker.process",
     "obspool.worker.runner",

@@ -140,8 +140,7 @@ class Maker:
             their_lifeline.fileno(),
             plan.segment,
             lock,
-            plan.initializer,
-            plan.initargs,
+            plan.hooks,
         )
         process = plan.make_process(target=main, args=(spec,))
         process.name = process.name.replace("Process", "PoolWorker")

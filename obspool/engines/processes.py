@@ -12,6 +12,7 @@ scheduler thread                    starter thread or template         worker pr
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import time
@@ -27,7 +28,7 @@ from obspool.engines.oom import OomKills
 from obspool.engines.protocol import (
     Event,
     Exited,
-    InitializerFailed,
+    HookFailed,
     Plan,
     Ready,
     Results,
@@ -41,6 +42,7 @@ from obspool.engines.template import AVAILABLE, MANY, Template, is_known
 from obspool.engines.waker import Waker
 from obspool.functions import Function, Functions
 from obspool.memory import resident_bytes
+from obspool.messages import INTERRUPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +126,14 @@ class ProcessEngine:
         start = self._workers[worker].claims.revoke(first, until, exact=exact)
         if start is not None and start < until:
             self._ready_events.append(Revoked(worker, start, until))
+
+    def interrupt(self, worker: WorkerId, first: int, until: int) -> None:
+        """Say which items in shared memory, and have the worker look."""
+        known = self._workers.get(worker)
+        if known is not None and known.process.pid is not None:
+            known.claims.cancel(first, until)
+            with suppress(OSError):  # it is gone: its end is on its way
+                os.kill(known.process.pid, INTERRUPT)
 
     def kill(self, worker: WorkerId, *, hard: bool) -> None:
         """Send SIGTERM or SIGKILL."""
@@ -348,7 +358,7 @@ class ProcessEngine:
             elif frame.kind == wire.Frame.READY:
                 events.append(Ready(worker.id))
             elif frame.kind == wire.Frame.FAILED:
-                events.append(InitializerFailed(worker.id, frame.payloads[0][0]))
+                events.append(HookFailed(worker.id, frame.payloads[0][0]))
         return True
 
     def _bury(self, worker: LocalWorker, events: list[Event]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from obspool.functions import Function
-    from obspool.messages import Batch, Part
+    from obspool.messages import Batch, Hooks, Part
     from obspool.telemetry.segment import Segment
 
 
@@ -33,14 +33,13 @@ class Plan:
 
     Attributes:
         segment: where they tell of themselves.
-        initializer: called with `initargs` in each new worker.
+        hooks: what is called in each worker.
         make_process: the context's `Process`, or the pool's where a subclass overrides it.
         context: of multiprocessing; only local processes need one.
     """
 
     segment: Segment
-    initializer: Callable[..., Any] | None
-    initargs: tuple[Any, ...]
+    hooks: Hooks
     make_process: Callable[..., Any]
     context: Any
 
@@ -70,8 +69,8 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class InitializerFailed:
-    """A worker's initializer raised; `error` is a payload. The worker exits."""
+class HookFailed:
+    """A worker's initializer raised, or its finalizer; `error` is a payload. The worker exits."""
 
     worker: WorkerId
     error: Any
@@ -121,7 +120,7 @@ class Exited:
     out_of_memory: bool = False
 
 
-Event: TypeAlias = Started | StartFailed | Ready | InitializerFailed | Results | Revoked | Exited
+Event: TypeAlias = Started | StartFailed | Ready | HookFailed | Results | Revoked | Exited
 
 
 class Engine(Protocol):
@@ -162,6 +161,9 @@ class Engine(Protocol):
 
         `exact`: for all of them or none.
         """
+
+    def interrupt(self, worker: WorkerId, first: int, until: int) -> None:
+        """Interrupt the item that runs, if it is in [first, until) and can be."""
 
     def stop(self, worker: WorkerId) -> None:
         """Have a worker end when it has run what it was sent; Exited follows."""

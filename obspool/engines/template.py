@@ -395,8 +395,7 @@ class _Server:
                 lifeline,
                 plan.segment,
                 ClaimLock(lock),
-                plan.initializer,
-                plan.initargs,
+                plan.hooks,
             )
             process = self._process
             process._args = (spec, sys.stdin)  # noqa: SLF001

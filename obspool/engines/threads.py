@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from obspool.engines.protocol import (
     Event,
     Exited,
-    InitializerFailed,
+    HookFailed,
     Plan,
     Ready,
     Results,
@@ -124,13 +124,14 @@ class ThreadEngine:
         def send(parts: list[Part], busy: int, ended: int) -> None:
             self._events.put(Results(worker, parts, busy, ended, 0))
 
-        runner = Runner(bank, made.claims, Outbox(send, codec), codec)
+        hooks = plan.hooks
+        runner = Runner(bank, made.claims, Outbox(send, codec), codec, hooks.describe)
         code = 0
         try:
-            if plan.initializer is not None:
-                plan.initializer(*plan.initargs)
+            if hooks.initializer is not None:
+                hooks.initializer(*hooks.initargs)
         except Exception as error:  # noqa: BLE001 - told to the scheduler
-            self._events.put(InitializerFailed(worker, error))
+            self._events.put(HookFailed(worker, error))
             code = 1
         else:
             self._events.put(Ready(worker))
@@ -141,10 +142,18 @@ class ThreadEngine:
                         break
                     runner.run(batch)
                     batch = None  # a waiting worker keeps no arguments alive
+                self._finalize(worker)
             except SystemExit:  # ends the worker, as it does in a process
                 code = 1
         bank.end()
         self._events.put(Exited(worker, code, made.claims.begun(), made.claims.began()))
+
+    def _finalize(self, worker: WorkerId) -> None:
+        try:
+            if self._plan.hooks.finalizer is not None:
+                self._plan.hooks.finalizer()
+        except Exception as error:  # noqa: BLE001 - told to the scheduler
+            self._events.put(HookFailed(worker, error))
 
     def open(self) -> None:
         """Do nothing: `start` has done it."""
@@ -157,6 +166,9 @@ class ThreadEngine:
     def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:  # noqa: ARG002
         """Return None: here no function is one that a worker has already."""
         return None
+
+    def interrupt(self, worker: WorkerId, first: int, until: int) -> None:
+        """Do nothing: a thread can't be interrupted."""
 
     def stop(self, worker: WorkerId) -> None:
         """Queue the word to stop behind the worker's batches."""

@@ -11,11 +11,13 @@ from bisect import bisect_left
 from time import process_time_ns
 
 from obspool.telemetry.layout import (
+    DESCRIPTION_WORDS,
     FUNCTIONS,
     HISTOGRAM_WORDS,
     LATENCY_BOUNDS,
     PARENT,
     WORKER,
+    text_words,
 )
 from obspool.words import Outcome
 
@@ -34,6 +36,7 @@ OUTCOMES = tuple(Outcome)
 OK = OUTCOMES.index(Outcome.OK)
 ERROR = OUTCOMES.index(Outcome.ERROR)
 TIMEOUT = OUTCOMES.index(Outcome.TIMEOUT)
+CANCELLED = OUTCOMES.index(Outcome.CANCELLED)
 SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
 # The mark is one word: the sequence number of a slice's first item, shifted by this many bits, plus
@@ -60,6 +63,8 @@ class Claims:
     __slots__ = (
         "_acquire",
         "_release",
+        "cancelled_from",
+        "cancelled_until",
         "cells",
         "claim",
         "lock",
@@ -81,10 +86,18 @@ class Claims:
         self.slice_start = worker + WORKER["slice_start"]
         self.revoked_from = parent + PARENT["revoked_from"]
         self.revoked_until = parent + PARENT["revoked_until"]
+        self.cancelled_from = parent + PARENT["cancelled_from"]
+        self.cancelled_until = parent + PARENT["cancelled_until"]
 
     def reset(self) -> None:
         """Clear what an earlier generation has left; the parent does, before each start."""
-        for word in (self.claim, self.mark, self.revoked_from, self.revoked_until):
+        for word in (
+            self.claim,
+            self.mark,
+            self.revoked_from,
+            self.revoked_until,
+            self.cancelled_until,
+        ):
             self.cells[word] = 0
 
     def begun(self) -> int:
@@ -95,6 +108,18 @@ class Claims:
     def began(self) -> int:
         """Return when the running slice began, CLOCK_MONOTONIC in ns."""
         return int(self.cells[self.slice_start])
+
+    def cancel(self, first: int, until: int) -> None:
+        """Say that the items in [first, until) may be interrupted, for the parent."""
+        cells = self.cells
+        cells[self.cancelled_until] = 0  # never the new begin with the old end
+        cells[self.cancelled_from] = first
+        cells[self.cancelled_until] = until
+
+    def is_cancelled(self, number: int) -> bool:
+        """Tell whether an item may be interrupted."""
+        cells = self.cells
+        return bool(cells[self.cancelled_from] <= number < cells[self.cancelled_until])
 
     def take(self, first: int, wanted: int) -> tuple[int, int]:
         """Claim up to `wanted` items from `first` on, for the worker.
@@ -171,6 +196,7 @@ class Tally:
         items: those that ran.
         errors: how many of them failed.
         timeouts: how many of these because their time was over.
+        cancelled: how many of these because they were cancelled.
         skipped: items that did not run, after an error.
         tasks: tasks that ended.
         failed: how many of them failed.
@@ -180,6 +206,7 @@ class Tally:
 
     __slots__ = (
         "busy",
+        "cancelled",
         "errors",
         "failed",
         "items",
@@ -193,7 +220,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.label = self.busy = self.items = self.errors = self.skipped = 0
-        self.tasks = self.failed = self.task_run = self.timeouts = 0
+        self.tasks = self.failed = self.task_run = self.timeouts = self.cancelled = 0
         self.wait: int | None = None
 
 
@@ -226,6 +253,7 @@ class Bank:
         self._task_wait = base + WORKER["task_wait"]
         self._task_run = base + WORKER["task_run"]
         self._item_run = base + WORKER["item_run"]
+        self._description = base + WORKER["description"]
         self._cpu_before = cells[self._cpu] - cpu_clock()
         self._cpu_read = 0
         for word in (self._task_start, self._slice_start, self._function, self._process_tasks):
@@ -243,6 +271,14 @@ class Bank:
         """Show that nothing runs."""
         self.cells[self._task_start] = 0
         self.cells[self._function] = 0
+
+    def describe(self, lock: AbstractContextManager[Any], text: str) -> None:
+        """Show what the item that begins is; `lock` as for `account`."""
+        cells, at = self.cells, self._description
+        with lock:
+            cells[self._sequence] += 1
+            cells[at : at + DESCRIPTION_WORDS] = text_words(text, DESCRIPTION_WORDS)
+            cells[self._sequence] += 1
 
     def tick(self, now: int) -> None:
         """Show when the running slice began."""
@@ -266,9 +302,10 @@ class Bank:
                 item_run = self._item_run + HISTOGRAM_WORDS * min(tally.label, FUNCTIONS)
                 observe(cells, item_run, tally.busy // items, items)
             if errors:
-                cells[self._items + ERROR] += errors - tally.timeouts
+                cells[self._items + ERROR] += errors - tally.timeouts - tally.cancelled
                 cells[self._items + TIMEOUT] += tally.timeouts
-                tally.timeouts = 0
+                cells[self._items + CANCELLED] += tally.cancelled
+                tally.timeouts = tally.cancelled = 0
             if tally.skipped:
                 cells[self._items + SKIPPED] += tally.skipped
             if tasks:

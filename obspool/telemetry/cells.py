@@ -18,13 +18,18 @@ class SegmentCells:
     pool has ended stores into memory that exists.
 
     Attributes:
-        cells: the whole segment as unsigned 8-byte words.
+        cells: the whole segment as unsigned 8-byte words; beyond the layout's there is no memory.
         layout: where everything is in them.
         fd: the file's descriptor, -1 when there is none (any more).
     """
 
-    def __init__(self, fd: int, layout: Layout) -> None:
-        """Map the file, which must be at least as long as the layout; the descriptor stays open.
+    def __init__(self, fd: int, layout: Layout, words: int = 0) -> None:
+        """Map the file, which must be at least as long; the descriptor stays open.
+
+        Args:
+            fd: of the file; -1: memory without one.
+            layout: where everything is.
+            words: how many to map, if that is more than the layout's.
 
         Raises:
             OSError: it can't be mapped.
@@ -33,7 +38,7 @@ class SegmentCells:
         self.fd = fd
         self.layout = layout
         memory = mmap.mmap(
-            fd, layout.words * WORD, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
+            fd, max(words, layout.words) * WORD, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
         )
         self.cells: memoryview = memoryview(memory).cast("Q")
 

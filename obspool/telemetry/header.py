@@ -88,6 +88,14 @@ class Header:
         """Return a table, an empty one when the writer doesn't know it."""
         return self.tables.get(name, Table())
 
+    def with_slots(self, slots: int) -> Header:
+        """Return the header of this segment when it has grown to so many slots."""
+        worker = self.table("worker")
+        banked = {name: self.table(name) for name in ("parent", "worker")}
+        tables = {name: dataclasses.replace(table, count=slots) for name, table in banked.items()}
+        more = (slots - worker.count) * worker.stride
+        return dataclasses.replace(self, words=self.words + more, tables={**self.tables, **tables})
+
 
 def fitting(facts: PoolFacts, slots: int) -> Layout:
     """Return a layout whose header has room for these facts, the longest that may be written."""

@@ -46,6 +46,7 @@ FUNCTION_NAME_WORDS = 16
 EVENTS = 256
 JOBS = 64
 TEXT_WORDS = 25  # 200 bytes
+DESCRIPTION_WORDS = 16  # 128 bytes
 
 
 class Field:
@@ -79,6 +80,13 @@ class Record:
         return self._offsets[name]
 
 
+def text_words(text: str, words: int) -> memoryview:
+    """Return the text as so many words: cut, but not through a character, and filled with zeros."""
+    data = text.encode("utf-8", "replace")[: words * WORD]
+    data = data.decode("utf-8", "ignore").encode()
+    return memoryview(data.ljust(words * WORD, b"\0")).cast("Q")
+
+
 POOL = Record(
     "heartbeat_wall",
     "heartbeat",
@@ -108,6 +116,7 @@ POOL = Record(
     ("task_result_wait", HISTOGRAM_WORDS),
     ("worker_startup", HISTOGRAM_WORDS),
     "events",  # how many were ever written
+    "slots",  # how many there are; 0: as the header says
 )
 
 FUNCTION = Record(("name", FUNCTION_NAME_WORDS))
@@ -149,6 +158,8 @@ PARENT = Record(
     "exit_reason",  # 1 + index in ExitReason; 0: alive
     "revoked_from",  # items by sequence number in [from, until) were taken back
     "revoked_until",
+    "cancelled_from",  # items by sequence number in [from, until) may be interrupted
+    "cancelled_until",
 )
 
 # What a worker tells of itself. All but the live fields continue through its slot's generations.
@@ -167,6 +178,7 @@ WORKER = Record(
     ("task_wait", HISTOGRAM_WORDS),
     ("task_run", HISTOGRAM_WORDS),
     ("item_run", HISTOGRAM_WORDS * (FUNCTIONS + 1)),
+    ("description", DESCRIPTION_WORDS),  # of the item that runs
 )
 
 BANK_WORDS = PAGE_WORDS

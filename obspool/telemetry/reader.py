@@ -120,12 +120,24 @@ def _header(source: Source) -> Header:
     size, _ = header.lengths(raw, source.where)
     if size > len(raw):
         raw = source.read(0, size)
-    found = header.decode(raw, source.where)
+    found = _grown(header.decode(raw, source.where), source)
     if source.size < found.words * WORD:
         raise SegmentError(
             f"{source.where}: cut short, {source.size} bytes of {found.words * WORD}"
         )
     return found
+
+
+def _grown(described: Header, source: Source) -> Header:
+    """Return the header with as many slots as there are now: a pool may have been resized."""
+    pool, slots = described.table("pool"), described.table("worker")
+    offset, _ = pool.fields.get("slots", (-1, 0))
+    if offset < 0:
+        return described
+    raw = source.read((pool.at + offset) * WORD, WORD)
+    wanted = int.from_bytes(raw, sys.byteorder)
+    there = slots.count + max(0, source.size // WORD - described.words) // max(1, slots.stride)
+    return described.with_slots(min(wanted, there)) if wanted > slots.count else described
 
 
 def _sequences(source: Source, table: Table) -> list[_Sequence]:

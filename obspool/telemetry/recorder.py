@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from obspool.telemetry.bank import observe
 from obspool.telemetry.layout import (
+    DESCRIPTION_WORDS,
     EVENT,
     EVENTS,
     FUNCTION,
@@ -23,6 +24,8 @@ from obspool.telemetry.layout import (
     POOL,
     TEXT_WORDS,
     WORD,
+    WORKER,
+    text_words,
 )
 from obspool.words import (
     EventKind,
@@ -157,11 +160,7 @@ class Recorder:
         cells[self._pool + POOL["events"]] = self._events
 
     def _text(self, base: int, words: int, text: str) -> None:
-        data = text.encode("utf-8", "replace")[: words * WORD]
-        data = data.decode("utf-8", "ignore").encode()  # not through the middle of a character
-        self._segment.cells[base : base + words] = memoryview(data.ljust(words * WORD, b"\0")).cast(
-            "Q"
-        )
+        self._segment.cells[base : base + words] = text_words(text, words)
 
     # -- workers
 
@@ -198,10 +197,13 @@ class Recorder:
         self.worker(worker, exit_reason=REASONS.index(reason) + 1, queue_tasks=0)
         self.worker_state(worker, WorkerState.GONE)
 
-    def resident_bytes(self, worker: WorkerId) -> int:
-        """Return the worker's memory as last sampled, 0 before."""
-        base = self._segment.layout.parent_block(*worker)
-        return int(self._segment.cells[base + PARENT["resident_bytes"]])
+    def last_seen(self, worker: WorkerId) -> tuple[int, str]:
+        """Return a worker's memory as last sampled (bytes, 0 before), and how its item is named."""
+        cells, layout = self._segment.cells, self._segment.layout
+        memory = cells[layout.parent_block(*worker) + PARENT["resident_bytes"]]
+        at = layout.worker_block(*worker) + WORKER["description"]
+        text = cells[at : at + DESCRIPTION_WORDS].tobytes().partition(b"\0")[0]
+        return int(memory), text.decode("utf-8", "replace")
 
     # -- functions and jobs
 
@@ -255,8 +257,9 @@ class Recorder:
 
     def _store_progress(self, job: Job) -> None:
         cells, base = self._segment.cells, self._row_base(job.row)
-        if job.fed:
-            cells[base + JOB["items_total"]] = job.items_fed + 1
+        total = job.items_total()
+        if total is not None:
+            cells[base + JOB["items_total"]] = total + 1
         cells[base + JOB["items_ok"]] = job.items_ok
         cells[base + JOB["items_error"]] = job.errors
         cells[base + JOB["items_skipped"]] = job.items_skipped

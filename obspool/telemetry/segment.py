@@ -34,13 +34,12 @@ from typing import TYPE_CHECKING
 from obspool import _fork
 from obspool.telemetry import cells, header, locks, own, place, retention, source
 from obspool.telemetry.facts import MAX_NAME, pool_name, with_suffix
-from obspool.telemetry.layout import POOL, WORD
+from obspool.telemetry.layout import POOL, WORD, Layout
 from obspool.words import PoolOutcome, PoolState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from obspool.telemetry.layout import Layout
     from obspool.telemetry.snapshot import PoolFacts
 
 _OWNER_ONLY = 0o600
@@ -49,6 +48,7 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENDED = list(PoolState).index(PoolState.ENDED)
 _OUTCOMES = list(PoolOutcome)
 _ZEROS = bytes(1 << 16)
+MOST_SLOTS = 4096  # that a pool may be resized to: 32 MiB of addresses, not of memory
 _MAX_FILE = 32  # characters of a control socket's name in its directory, and more
 
 # Files of pools that ended in this process: to look whether they live would cost each new one.
@@ -71,13 +71,13 @@ class Segment(cells.SegmentCells):
 
     attach = staticmethod(cells.attach)
 
-    def __init__(self, fd: int, layout: Layout, facts: PoolFacts) -> None:
-        """Map a new file that is as long as the layout; afterwards the descriptor is the segment's.
+    def __init__(self, fd: int, layout: Layout, facts: PoolFacts, words: int) -> None:
+        """Map a new file that is `words` long; afterwards the descriptor is the segment's.
 
         Raises:
             OSError: it can't be mapped.
         """
-        super().__init__(fd, layout)
+        super().__init__(fd, layout, words)
         self._wanted = facts.name
         # Until it is published other processes don't matter: what was made first is named first.
         taken = {segment.facts.name for segment in own.segments()}
@@ -215,6 +215,24 @@ class Segment(cells.SegmentCells):
             self._swept = True
             retention.sweep(Path(self.path).parent)
 
+    def grow(self, slots: int) -> None:
+        """Make room for so many slots, in this process and all that share the mapping.
+
+        Raises:
+            ValueError: so many can't be.
+            OSError: there is no room.
+        """
+        wanted = Layout(slots, self.layout.header_words)
+        if wanted.words > len(self.cells):
+            raise ValueError(f"at most {MOST_SLOTS} workers, not {slots}")
+        with self._closing:
+            if slots <= self.layout.slots:
+                return
+            if self.fd >= 0:
+                _allocate(self.fd, wanted.words * WORD, self.layout.words * WORD)
+            self.layout = wanted
+            self.cells[wanted.pool + POOL["slots"]] = slots
+
     def close(self, outcome: PoolOutcome) -> None:
         """Write how the pool ended and let go of the file, which stays for the keep time.
 
@@ -311,7 +329,7 @@ def _in_memory(facts: PoolFacts, layout: Layout, name: str) -> Segment:
         except OSError as error:
             _log.debug("pool %s: %s", facts.name, error)
     # A limit on the size of files (ulimit -f) is none on this; only forked workers share it.
-    return Segment(-1, layout, facts)
+    return Segment(-1, layout, facts, _most(layout).words)
 
 
 def _unlinked() -> int:
@@ -321,16 +339,33 @@ def _unlinked() -> int:
 
 
 def _made(fd: int, facts: PoolFacts, layout: Layout) -> Segment:
-    """Give the file its length and map it; close it when that fails."""
+    """Give the file its length and map it; close it when that fails.
+
+    More is mapped than there is: what the file grows by later is there at once, in every process
+    that has inherited the mapping.
+    """
     try:
-        _allocate(fd, layout.words * WORD)
-        return Segment(fd, layout, facts)
+        size = layout.words * WORD
+        _allocate(fd, size)
+        words = _most(layout).words
+        try:
+            os.ftruncate(fd, words * WORD)  # longer for a moment, as it can't be mapped else
+        except OSError:  # there is a limit on the size of files
+            words = layout.words
+        segment = Segment(fd, layout, facts, words)
+        os.ftruncate(fd, size)
     except BaseException:
         os.close(fd)
         raise
+    return segment
 
 
-def _allocate(fd: int, size: int) -> None:
+def _most(layout: Layout) -> Layout:
+    """Return the largest layout that this one may grow to."""
+    return Layout(max(MOST_SLOTS, layout.slots), layout.header_words)
+
+
+def _allocate(fd: int, size: int, before: int = 0) -> None:
     """Have the file system set the room aside: a store into a sparse file may kill the process.
 
     Raises:
@@ -338,12 +373,12 @@ def _allocate(fd: int, size: int) -> None:
     """
     if sys.platform != "darwin":
         try:
-            os.posix_fallocate(fd, 0, size)
+            os.posix_fallocate(fd, before, size - before)
             return
         except OSError as error:
             if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
                 raise
-    for offset in range(0, size, len(_ZEROS)):
+    for offset in range(before, size, len(_ZEROS)):
         chunk = _ZEROS[: size - offset]
         if os.pwrite(fd, chunk, offset) != len(chunk):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

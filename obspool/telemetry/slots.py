@@ -102,6 +102,7 @@ class Slots:
         self._parities = (0, 1) if self._parent.bank and self._worker.bank else (0,)
         self._pick_parent = Picker(self._parent, *_PARENT_FIELDS)
         self._pick_worker = Picker(self._worker, *_WORKER_FIELDS)
+        self._description = Text(self._worker, "description")
         self._histograms = Histograms(reading.header)
         for name in ("task_wait", "task_run"):
             self._histograms.check(self._worker, name)
@@ -182,6 +183,7 @@ class Slots:
             torn=(slot, now.parity) in self._torn,
             start_time=wall(now.started),
             function=self._function(now.function),
+            description=self._description(self._cells, now.at) if works and now.task_start else "",
             task_start_time=self._monotonic(now.task_start) if works else None,
             item_start_time=self._monotonic(now.slice_start) if works else None,
             process_tasks=now.process_tasks,

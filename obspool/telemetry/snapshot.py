@@ -130,6 +130,7 @@ class WorkerSnapshot:
             been killed in the middle): its fields are true alone, not together.
         state: starting, idle, busy, draining or gone.
         function: the one it runs now, or ran when it was killed; None when idle.
+        description: of the item that runs, by the pool's `describe=`; else empty.
         task_start_time: when the running task began, None when idle.
         item_start_time: when the running item, or the slice of small items it belongs to, began.
         process_tasks: tasks of the present process only.
@@ -159,6 +160,7 @@ class WorkerSnapshot:
     items: Mapping[Outcome, int]
     item_run: Histogram
     exit_reason: ExitReason | None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,12 @@ from math import inf
 from time import monotonic
 
 from obspool.errors import SoftTimeoutError
+from obspool.messages import INTERRUPT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-# Ignored by default: so one that comes too late harms nothing, also no program that an item starts.
-_SIGNAL = signal.SIGURG
 
 # A signal that was blocked, or came just before a wait in the kernel, is sent again after this (s).
 _AGAIN = 0.05
@@ -40,7 +38,6 @@ class Limiter:
         """Return what calls the function, for so long (seconds) at most, until `rest`."""
         self._limit = limit
         if self._wake is None:
-            signal.signal(_SIGNAL, self._expire)
             self._wake = threading.Lock()
             self._wake.acquire()
             threading.Thread(target=self._run, name="obspool-limiter", daemon=True).start()
@@ -66,12 +63,17 @@ class Limiter:
         while wake is not None:
             left = self._deadline - monotonic()
             if left <= 0:
-                signal.pthread_kill(self._main, _SIGNAL)
+                signal.pthread_kill(self._main, INTERRUPT)
                 left = _AGAIN
             pause = min(left, self._limit)  # no item that begins meanwhile ends before that
             wake.acquire(timeout=-1 if pause == inf else min(pause, threading.TIMEOUT_MAX))
 
-    def _expire(self, _number: int, _frame: Any) -> None:
-        if monotonic() >= self._deadline:  # else that item has just ended
+    def expire(self) -> None:
+        """Interrupt the item that runs if its time is over; else it has just ended.
+
+        Raises:
+            SoftTimeoutError: it is.
+        """
+        if monotonic() >= self._deadline:
             self._deadline = inf
             raise SoftTimeoutError("this item's time is over")

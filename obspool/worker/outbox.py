@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from time import sleep
 
-from obspool.messages import Kind, Part, TimedOut
+from obspool.messages import Interrupted, Kind, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def _nothing() -> None:
 
 
 def _failure(number: int, payload: Any) -> Part:
-    if type(payload) is TimedOut:
-        return Part(number, 1, Kind.TIMEOUT, [payload.payload])
+    if type(payload) is Interrupted:
+        return Part(number, 1, payload.kind, [payload.payload])
     return Part(number, 1, Kind.ERROR, [payload])
 
 

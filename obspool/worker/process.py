@@ -15,6 +15,7 @@ from contextlib import suppress
 from types import FunctionType
 
 from obspool import _fork, wire
+from obspool.messages import INTERRUPT, Hooks
 from obspool.telemetry.bank import Bank, Claims
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
@@ -48,9 +49,9 @@ class WorkerSpec:
         lifeline: descriptor of a socket whose other end only the parent holds.
         segment: the segment's cells and layout (inherited by fork).
         lock: its claim lock.
-        initializer: called with initargs before the first task.
+        hooks: what the pool's user wants called.
         parent: pid of the pool's process.
-        pickled: both, where this is not a forked process.
+        pickled: the hooks, where this is not a forked process.
     """
 
     def __init__(
@@ -61,8 +62,7 @@ class WorkerSpec:
         lifeline: int,
         segment: Any,
         lock: Any,
-        initializer: Callable[..., Any] | None,
-        initargs: tuple[Any, ...],
+        hooks: Hooks,
     ) -> None:
         self.slot = slot
         self.generation = generation
@@ -70,8 +70,7 @@ class WorkerSpec:
         self.lifeline = lifeline
         self.segment = segment
         self.lock = lock
-        self.initializer = initializer
-        self.initargs = initargs
+        self.hooks = hooks
         self.parent = os.getpid()
         self.pickled: Any = None
 
@@ -87,13 +86,12 @@ class WorkerSpec:
             "channel": DupFd(self.channel),
             "lifeline": DupFd(self.lifeline),
             "segment": (DupFd(self.segment.fd), layout.slots, layout.header_words),
-            "initializer": None,
-            "initargs": (),
-            "pickled": dumps((self.initializer, self.initargs)),
+            "hooks": Hooks(),
+            "pickled": dumps(self.hooks),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the descriptors; the initializer is loaded in `main`, where an error can be told."""
+        """Take the descriptors; the hooks are loaded in `main`, where an error can be told."""
         from obspool.telemetry.cells import attach  # noqa: PLC0415 - not under fork
 
         self.__dict__.update(state)
@@ -120,8 +118,9 @@ def main(spec: WorkerSpec) -> None:
     codec = PickleCodec()
     # The parent is gone, or has given this worker up:
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
-        if _initialize(spec, channel, codec):
-            _work(spec, channel, codec)
+        hooks = _initialize(spec, channel, codec)
+        if hooks is not None:
+            _work(spec, hooks, channel, codec)
 
 
 def main_namespace() -> dict[str, Any]:
@@ -137,8 +136,8 @@ def main_namespace() -> dict[str, Any]:
     return namespace
 
 
-def _work(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> None:
-    """Run batches until told to stop."""
+def _work(spec: WorkerSpec, hooks: Hooks, channel: socket.socket, codec: PickleCodec) -> None:
+    """Run batches until told to stop, then the finalizer."""
     layout, cells = spec.segment.layout, spec.segment.cells
     bank = Bank(cells, layout, spec.slot, spec.generation)
     claims = Claims(cells, layout, spec.slot, spec.generation, spec.lock)
@@ -146,26 +145,38 @@ def _work(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> None:
     def send(parts: list[Part], busy: int, ended: int) -> None:
         _send(channel, wire.results_frame(parts, busy, ended))
 
+    runner = Runner(bank, claims, Outbox(send, codec), codec, hooks.describe)
+    _signal.signal(INTERRUPT, runner.interrupt)
     try:
-        _loop(channel, Runner(bank, claims, Outbox(send, codec), codec))
+        _loop(channel, runner)
+        _signal.signal(INTERRUPT, _signal.SIG_IGN)
+        if hooks.finalizer is not None:
+            _finalize(hooks.finalizer, channel, codec)
     finally:
         bank.end()
 
 
-def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> bool:
-    """Run the initializer; tell the parent how it went."""
+def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> Hooks | None:
+    """Run the initializer; tell the parent how it went; return the hooks if it went well."""
     try:
-        if spec.pickled is not None:
-            spec.initializer, spec.initargs = codec.load(spec.pickled)
-        if spec.initializer is not None:
+        hooks: Hooks = spec.hooks if spec.pickled is None else codec.load(spec.pickled)
+        if hooks.initializer is not None:
             main_before.update(main_namespace())
-            spec.initializer(*spec.initargs)
+            hooks.initializer(*hooks.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
         _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
-        return False
-    spec.initializer, spec.initargs, spec.pickled = None, (), None
+        return None
+    spec.hooks, spec.pickled = Hooks(), None  # what the initializer had is nobody's any more
     channel.sendall(_READY)
-    return True
+    return Hooks(finalizer=hooks.finalizer, describe=hooks.describe)
+
+
+def _finalize(finalizer: Callable[[], object], channel: socket.socket, codec: PickleCodec) -> None:
+    """Run the finalizer; tell the parent if it fails."""
+    try:
+        finalizer()
+    except Exception as error:  # noqa: BLE001 - told to the parent; this worker has done its work
+        _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
 
 
 def _loop(channel: socket.socket, runner: Runner) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from obspool.messages import Call, TimedOut
+from obspool.messages import Interrupted, Kind
 from obspool.telemetry.bank import Tally
+from obspool.worker.items import BINDERS, anew, in_item, raiser, run_items, run_singles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, NoReturn
+    from types import FrameType
+    from typing import Any
 
     from obspool.messages import Batch, FunctionMessage, Piece
     from obspool.telemetry.bank import Bank, Claims
@@ -36,7 +38,16 @@ SLICE_GROWTH = 4
 class Runner:
     """Runs the items of batches, one after the other."""
 
-    def __init__(self, bank: Bank, claims: Claims, outbox: Outbox, codec: Codec) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        claims: Claims,
+        outbox: Outbox,
+        codec: Codec,
+        describe: Callable[..., object] | None = None,
+    ) -> None:
+        """Take what a worker is made of, and what names an item, by its own arguments."""
+        self._describe = describe
         self._bank = bank
         self._claims = claims
         self._outbox = outbox
@@ -49,6 +60,7 @@ class Runner:
         self._begun_before = -1
         self._next = 0  # number of the next item
         self._limiter: Limiter | None = None
+        self._cancelled = -1  # the item that was interrupted last
         outbox.stalled = self._shorten
 
     def _shorten(self) -> None:
@@ -109,15 +121,43 @@ class Runner:
                 if message.kept:
                     self._functions[piece.function] = (function, message)
         except Exception as error:  # noqa: BLE001 - the error of every item
-            return _raiser(error)
-        bound: Callable[[Any], Any] = function
+            return raiser(error)
         if function is None:
-            bound = _loading(self._codec.load, message.payload, piece.call)
-        elif piece.call == Call.STAR:
-            bound = lambda arguments: function(*arguments)  # noqa: E731 - as the others
-        elif piece.call == Call.FULL:
-            bound = lambda both: function(*both[0], **both[1])  # noqa: E731
+            function = anew(self._codec.load, message.payload)
+        if self._describe is not None:
+            function = self._described(function)
+        bound = BINDERS[piece.call](function)
         return self._limited(bound, piece.timeout) if piece.timeout else bound
+
+    def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what shows the name of an item before it calls the function."""
+        describe, show, lock = self._describe, self._bank.describe, self._claims.lock
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                text = str(describe(*args, **kwargs)) if describe is not None else ""
+            except Exception as error:  # noqa: BLE001 - it names items, and must end none
+                text = f"describe raised {type(error).__name__}"
+            show(lock, text)
+            return function(*args, **kwargs)
+
+        return call
+
+    def interrupt(self, _number: int, frame: FrameType | None) -> None:
+        """Interrupt the item that runs, if that is asked for; a signal's handler.
+
+        Raises:
+            SoftTimeoutError: its time is over.
+            SoftCancelError: it is cancelled. Once only: it may clean up.
+        """
+        if self._limiter is not None:
+            self._limiter.expire()
+        number = self._claims.begun() - 1
+        if number != self._cancelled and self._claims.is_cancelled(number) and in_item(frame):
+            self._cancelled = number  # first: the signal may come again while this is imported
+            from obspool.errors import SoftCancelError  # noqa: PLC0415 - few workers need it
+
+            raise SoftCancelError("this item's call was cancelled")
 
     def _limited(self, function: Callable[[Any], Any], timeout: float) -> Callable[[Any], Any]:
         if self._limiter is None:
@@ -128,18 +168,22 @@ class Runner:
 
     def _failure(self, error: BaseException, piece: Piece) -> Any:
         """Encode what an item raised."""
-        if piece.timeout:
-            from obspool.errors import (  # noqa: PLC0415 - few workers need it
-                SoftTimeoutError,
-                TaskTimeoutError,
-            )
+        if piece.timeout or self._cancelled >= 0:
+            from obspool import errors  # noqa: PLC0415 - few workers need it
 
-            if isinstance(error, SoftTimeoutError):
+            if isinstance(error, errors.SoftTimeoutError):
                 self._tally.timeouts += 1
                 text = f"the item ran longer than {piece.timeout:g} s, and was interrupted"
-                timeout = TaskTimeoutError(text).with_traceback(error.__traceback__)
-                return TimedOut(self._codec.dump_error(timeout))
+                return self._interrupted(Kind.TIMEOUT, errors.TaskTimeoutError(text), error)
+            if isinstance(error, errors.SoftCancelError):
+                self._tally.cancelled += 1
+                cancelled = errors.CancelledError("cancelled while it ran")
+                return self._interrupted(Kind.CANCELLED, cancelled, error)
         return self._codec.dump_error(error)
+
+    def _interrupted(self, kind: int, error: BaseException, cause: BaseException) -> Interrupted:
+        """Encode the error of an item that was interrupted, with the place where it was."""
+        return Interrupted(kind, self._codec.dump_error(error.with_traceback(cause.__traceback__)))
 
     def _begin(self, piece: Piece) -> int:
         """Show that the piece begins; return the time."""
@@ -215,7 +259,7 @@ class Runner:
         self, function: Callable[[Any], Any], first: int, payloads: list[Any], piece: Piece
     ) -> tuple[int, int]:
         """Run one slice of tasks of one item; return how many ran, and how many of these failed."""
-        mark, load, dump = self._bank.mark, self._codec.load, self._codec.dump
+        mark, codec = self._bank.mark, self._codec
         results: list[Any] = []
         failed: list[int] = []
         self._outbox.open_singles(first, results, failed)
@@ -223,8 +267,7 @@ class Runner:
         begun = enumerate(payloads, 1)
         while True:
             try:
-                for mark[0], payload in begun:
-                    results.append(dump(function(load(payload))))
+                run_singles(mark, begun, function, results.append, codec.load, codec.dump)
                 break
             except SystemExit:  # ends this worker: what is finished goes first
                 self._outbox.close_singles()
@@ -260,11 +303,9 @@ class Runner:
             self._slice = position, slice_items
             begun = enumerate(slice_items, 1)
             values: list[Any] = []
-            append = values.append
             errors = 0
             try:
-                for mark[0], item in begun:
-                    append(function(item))
+                run_items(mark, begun, function, values.append)
             except BaseException as error:  # noqa: BLE001 - the item's error, mostly
                 errors = self._after_error(error, function, begun, position, values, piece)
             else:
@@ -280,17 +321,21 @@ class Runner:
             if self._end_slice(busy, now, len(values), errors, more_now, piece) and (
                 position < until
             ):
-                tally.errors += outbox.encode()
+                failed = self._encode() or failed
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)
         if items is not None:  # else all of it was taken back
-            unsendable = outbox.encode()
-            tally.errors += unsendable
-            failed = failed or unsendable > 0
+            failed = self._encode() or failed
             tally.tasks += 1
             tally.failed += failed
             tally.task_run += before - started
             self._bank.account(self._claims.lock, tally, before)
+
+    def _encode(self) -> bool:
+        """Encode what was kept of a chunk; tell whether some of it could not be."""
+        unsendable = self._outbox.encode()
+        self._tally.errors += unsendable
+        return unsendable > 0
 
     def _load_chunk(
         self, function: Callable[[Any], Any], piece: Piece
@@ -299,7 +344,7 @@ class Runner:
         try:
             items: list[Any] = self._codec.load(piece.payloads[0])
         except Exception as error:  # noqa: BLE001 - the error of every item
-            return _raiser(error), [None] * piece.count
+            return raiser(error), [None] * piece.count
         return function, items[piece.skip : piece.skip + piece.count] if piece.skip else items
 
     def _after_error(
@@ -330,8 +375,7 @@ class Runner:
             if piece.stop_on_error:
                 break
             try:
-                for mark[0], item in begun:
-                    values.append(function(item))
+                run_items(mark, begun, function, values.append)
                 break
             except BaseException as another:  # noqa: BLE001 - the item's error
                 error = another
@@ -346,19 +390,3 @@ class Runner:
                 self._outbox.add_skipped(position, count)
                 self._tally.skipped += count
                 position += count
-
-
-def _raiser(error: BaseException) -> Callable[[Any], Any]:
-    def fail(_: Any) -> NoReturn:
-        raise error
-
-    return fail
-
-
-def _loading(load: Callable[[Any], Any], payload: Any, call: int) -> Callable[[Any], Any]:
-    """Return what loads the function anew for each item and calls it."""
-    if call == Call.ONE:
-        return lambda item: load(payload)(item)  # noqa: PLW0108 - anew each time
-    if call == Call.STAR:
-        return lambda arguments: load(payload)(*arguments)
-    return lambda both: load(payload)(*both[0], **both[1])

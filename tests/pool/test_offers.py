@@ -55,13 +55,13 @@ def _ready(pool: Pool) -> Core:
     core = pool._live()
     for function, argument in ((work.identity, 1), (_write_line, os.devnull)):
         pool.map(function, [argument] * 64, 1)
-    poll(lambda: core._offers._open.keys() == core.supervisor.workers.keys())
+    poll(lambda: core._loop.offers._open.keys() == core.supervisor.workers.keys())
     return core
 
 
 def _offer(pool: Pool) -> Offer:
     """Return the offer of the pool's only worker."""
-    (offer,) = pool._live()._offers._open.values()
+    (offer,) = pool._live()._loop.offers._open.values()
     return offer
 
 
@@ -98,7 +98,7 @@ def test_an_apply_to_an_idle_worker_needs_no_send_of_the_scheduler(
     sent = _sends(pool, monkeypatch)
     for number in range(20):
         assert pool.apply(work.identity, (number,)) == number
-        poll(lambda: worker.id in pool._live()._offers._open, interval=0.0005)
+        poll(lambda: worker.id in pool._live()._loop.offers._open, interval=0.0005)
     assert not sent
 
 
@@ -254,7 +254,7 @@ def test_a_worker_killed_while_it_is_offered_loses_nothing(mp_context: BaseConte
     with Pool(2, context=mp_context) as pool:
         for number in range(10):
             core = _ready(pool)
-            first, *_ = core._offers._open.values()
+            first, *_ = core._loop.offers._open.values()
             os.kill(first.worker.pid, signal.SIGKILL)
             assert [pool.apply(work.identity, (number,)) for _ in range(3)] == [number] * 3
         pool.close()

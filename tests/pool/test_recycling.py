@@ -168,10 +168,10 @@ def test_without_room_the_successor_waits(monkeypatch: pytest.MonkeyPatch) -> No
 def test_auto_is_a_share_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "total", lambda: 100 << 30)
     with Pool(2, max_memory_per_child="auto") as pool:
-        assert pool._live()._recycling._max_memory == 40 << 30
+        assert pool._live()._loop._recycling._max_memory == 40 << 30
     monkeypatch.setattr(memory, "total", lambda: 0)
     with Pool(2, max_memory_per_child="auto") as pool:
-        assert pool._live()._recycling._max_memory is None
+        assert pool._live()._loop._recycling._max_memory is None
 
 
 # -- age

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import Pool, SoftTimeoutError, TaskTimeoutError, ThreadPool, scheduler
+from obspool import Pool, SoftTimeoutError, TaskTimeoutError, ThreadPool, interrupts
 from obspool.words import ExitReason, Outcome
 from tests.helpers import poll
 from tests.pool import work
@@ -73,7 +73,7 @@ def _about(milliseconds: float) -> float:
 
 @pytest.fixture(name="grace")
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "TIMEOUT_GRACE", 0.3)
+    monkeypatch.setattr(interrupts, "GRACE", 0.3)
 
 
 @pytest.fixture(name="pool")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from obspool.telemetry import facts, place, reader, registry
-from obspool.telemetry.segment import Segment
+from obspool.telemetry.segment import MOST_SLOTS, Segment
 from obspool.words import PoolOutcome
 from tests.helpers import poll
 from tests.telemetry.processes import (
@@ -306,13 +306,29 @@ def test_an_unknown_group_is_told_and_shares_nothing(
     assert "OBSPOOL_GROUP" in caplog.text
 
 
+def test_a_pool_does_not_grow_where_there_is_no_room(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error, and nothing else has changed; then there is room for less."""
+    monkeypatch.setenv("OBSPOOL_DIR", str(small))
+    with created() as segment:
+        with pytest.raises(OSError, match="No space left"):
+            segment.grow(MOST_SLOTS)
+        assert len(reader.read(segment).workers) == 0
+        segment.grow(64)
+        _store_everywhere(segment)
+        assert reader.read(segment.path or "").alive
+        with pytest.raises(ValueError, match=f"at most {MOST_SLOTS} workers"):
+            segment.grow(MOST_SLOTS + 1)
+
+
 def test_a_limit_on_the_size_of_files_stops_no_pool() -> None:
     """Under `ulimit -f` not even a memfd can grow; forked workers still share plain memory."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
         "from obspool.telemetry import facts, reader; from obspool.telemetry.segment import *;"
         "s = Segment.create(facts.facts_of_this_process('x', 'processes', 'fork'), 2);"
-        "s.cells[-1] = 3; print(s.path, s.fd, reader.read(s).alive);"
+        "s.cells[s.layout.words - 1] = 3; print(s.path, s.fd, reader.read(s).alive);"
         "s.close(PoolOutcome.FINISHED)"
     )
     assert run(code).split() == ["None", "-1", "True"]

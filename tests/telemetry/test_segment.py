@@ -169,14 +169,15 @@ def test_stores_after_the_close_hurt_nobody() -> None:
     segment = Segment.create(facts.facts_of_this_process("late", "processes", "fork"), 1)
     cells = segment.cells
     part = cells[segment.layout.pool : segment.layout.pool + 8]
+    last = segment.layout.words - 1
     gone = weakref.ref(segment)
     segment.close(PoolOutcome.FINISHED)
     del segment
     gc.collect()
     assert gone() is None
-    cells[-1] = 5
+    cells[last] = 5
     part[3] = 6
-    assert (cells[-1], part[3]) == (5, 6)
+    assert (cells[last], part[3]) == (5, 6)
 
 
 def test_a_dropped_segment_releases_its_lock_and_descriptor(obspool_dir: Path) -> None:
@@ -432,5 +433,5 @@ def test_a_directory_that_goes_while_the_workers_start_stops_no_pool(
     obspool_dir.mkdir(0o700)
     assert "pool x: its telemetry can't be found" in caplog.text
     assert not segment.published
-    segment.cells[-1] = 1
+    segment.cells[segment.layout.words - 1] = 1
     segment.close(PoolOutcome.FINISHED)

@@ -1,0 +1,85 @@
+"""How a worker calls a function with an item, and how it is seen that an item runs."""
+
+from __future__ import annotations
+
+from types import FunctionType, MethodType
+
+from obspool.messages import Call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+    from typing import Any, NoReturn
+
+# Every item runs in a frame below one of these two, and nothing else does: so it is seen whether an
+# interrupt came while one ran. What is raised there, is raised before the item's result is there.
+
+
+def run_items(
+    mark: Any,
+    begun: Iterator[tuple[int, Any]],
+    function: Callable[[Any], Any],
+    append: Callable[[Any], None],
+) -> None:
+    """Run items; `begun` counts them, and each count is stored as the mark."""
+    for mark[0], item in begun:
+        append(function(item))
+
+
+def run_singles(
+    mark: Any,
+    begun: Iterator[tuple[int, Any]],
+    function: Callable[[Any], Any],
+    append: Callable[[Any], None],
+    load: Callable[[Any], Any],
+    dump: Callable[[Any], Any],
+) -> None:
+    """Run items that are payloads, each loaded after its claim; results become payloads."""
+    for mark[0], payload in begun:
+        append(dump(function(load(payload))))
+
+
+_LOOPS = frozenset({run_items.__code__, run_singles.__code__})
+
+
+def in_item(frame: FrameType | None) -> bool:
+    """Tell whether the frame, the newest, is of an item."""
+    if frame is None or frame.f_code in _LOOPS:
+        return False
+    while (frame := frame.f_back) is not None:
+        if frame.f_code in _LOOPS:
+            return True
+    return False
+
+
+def raiser(error: BaseException) -> Callable[[Any], Any]:
+    """Return what raises the error for every item."""
+
+    def fail(_: Any) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def anew(load: Callable[[Any], Any], payload: Any) -> Callable[..., Any]:
+    """Return what loads the function anew for each call of it."""
+    return lambda *args, **kwargs: load(payload)(*args, **kwargs)  # noqa: PLW0108 - anew each time
+
+
+def _of_one(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    if type(function) is FunctionType or type(function) is MethodType:
+        return function
+    return lambda item: function(item)  # noqa: PLW0108 - C code has no frame of its own
+
+
+def _of_star(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    return lambda arguments: function(*arguments)
+
+
+def _of_full(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    return lambda both: function(*both[0], **both[1])
+
+
+# What makes of a function one that takes an item.
+BINDERS = {Call.ONE: _of_one, Call.STAR: _of_star, Call.FULL: _of_full}
