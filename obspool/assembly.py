@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from obspool.control.peer import Peer
-    from obspool.control.protocol import Command
+    from obspool.control.protocol import Request
     from obspool.engines.protocol import Engine
 
 
@@ -36,7 +36,7 @@ class _Remote:
         """The pool's name, empty before it has one."""
         return self.core.name if self.core is not None else ""
 
-    def command(self, command: Command, by: Peer) -> None:
+    def command(self, request: Request, by: Peer) -> str:
         """Pass a command on.
 
         Raises:
@@ -44,7 +44,7 @@ class _Remote:
         """
         if self.core is None:
             raise ControlError("the pool has not begun yet")
-        self.core.command(command, by)
+        return self.core.command(request, by)
 
 
 def assemble(

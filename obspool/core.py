@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
+from obspool.control.protocol import Command
 from obspool.errors import CancelledError, ControlError, ForkedPoolError, PoolBrokenError
 from obspool.feeder import Feeder, Unsendable
 from obspool.offers import Claim
@@ -19,10 +20,10 @@ from obspool.telemetry.reader import read
 from obspool.waiting import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from obspool.control.peer import Peer
-    from obspool.control.protocol import Command
+    from obspool.control.protocol import Request
     from obspool.jobs import Job
     from obspool.loop import Loop
     from obspool.telemetry.snapshot import Snapshot
@@ -233,20 +234,40 @@ class Core:
         self.cancel(job, running=running)
         self.post(self._loop.note, f"cancel job {number} by {by}")
 
-    def command(self, command: Command, by: Peer) -> None:
-        """Do what came over the control socket.
+    def command(self, request: Request, by: Peer) -> str:
+        """Do what came over the control socket; return the text that was asked for.
 
         Raises:
-            ControlError: the pool has ended.
+            ControlError: the pool has ended, or can't do it.
         """
         if self.ended.is_set():
             raise ControlError(f"pool {self.name} has ended")
-        who = f"uid {by.uid}, pid {by.pid}"
-        self.post(self._loop.note, f"{command} by {who}")
-        if command is command.CLOSE:
-            self.close(who)
-        else:
-            self.terminate(who)
+        try:
+            return self._obey(request.command, request.arguments, f"uid {by.uid}, pid {by.pid}")
+        except (ValueError, OSError) as error:
+            raise ControlError(f"pool {self.name}: {error}") from error
+
+    def _obey(self, command: Command, asked: Mapping[str, Any], who: str) -> str:
+        match command:
+            case Command.PAUSE:
+                self.pause(who)
+            case Command.RESUME:
+                self.resume(who)
+            case Command.RESIZE:
+                self.resize(asked["workers"], who)
+            case Command.RECYCLE:
+                self.recycle(asked["slot"], who)
+            case Command.SET:
+                self.set_max_tasks(asked["maxtasksperchild"], who)
+            case Command.CANCEL:
+                self.cancel_job(asked["job"], running=asked["running"], by=who)
+            case Command.CLOSE:
+                self.post(self._loop.note, f"close by {who}")
+                self.close(who)
+            case Command.TERMINATE:
+                self.post(self._loop.note, f"terminate by {who}")
+                self.terminate(who)
+        return ""
 
     # -- seeing
 

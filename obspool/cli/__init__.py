@@ -1,4 +1,9 @@
-"""The command line: `obspool ls`, `stats`, `top`, `close`, `terminate`, `demo`.
+"""The command line: pools are looked at, and steered, by name or pid.
+
+    ls, stats, top                              look
+    pause, resume, resize, recycle, set, stack  steer, and lose nothing
+    cancel, close, terminate                    end a job, or the pool
+    demo                                        something to look at
 
 Each command is a module that is imported when it is called for, so that none waits for what another
 needs. Exit codes: 0, 1 when it failed, 2 for a wrong use, and 130 after Ctrl-C.

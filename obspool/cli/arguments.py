@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 INTERVAL_BOUNDS = (0.25, 10.0)  # seconds between two frames of `top`
 _LONGEST = 7 * 24 * 60.0  # minutes of the demo
+_MOST_WORKERS = 1024
+_MOST = 2**63 - 1  # what a pool can be told
 
 _DESCRIPTION = "See into the process pools of this host, and steer them."
 _EPILOG = (
@@ -28,11 +30,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         SystemExit: with 2 when they are wrong, with 0 after help or version.
     """
     parser = argparse.ArgumentParser(prog="obspool", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.add_argument("--version", action="version", version=f"obspool {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    # The short form also makes argparse leave room for the commands' names.
+    parser.add_argument("-V", "--version", action="version", version=f"obspool {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_ls(commands)
     _add_stats(commands)
     _add_top(commands)
+    _add_pause(commands)
+    _add_resume(commands)
+    _add_resize(commands)
+    _add_recycle(commands)
+    _add_set(commands)
+    _add_stack(commands)
+    _add_cancel(commands)
     _add_close(commands)
     _add_terminate(commands)
     _add_demo(commands)
@@ -86,27 +96,99 @@ def _add_top(commands: _Commands) -> None:
     top.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
 
 
+def _add_verb(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """Add a command that is sent to a pool; its arguments are named as `Command.takes` has them."""
+    verb = _add(commands, name, "control", text)
+    _add_pool(verb)
+    return verb
+
+
+def _add_pause(commands: _Commands) -> None:
+    _add_verb(
+        commands,
+        "pause",
+        "Pause a pool: what runs is finished, nothing new begins. The program notices nothing but "
+        "the delay; its calls are queued until `obspool resume`.",
+    )
+
+
+def _add_resume(commands: _Commands) -> None:
+    _add_verb(commands, "resume", "Have a paused pool go on with what is queued.")
+
+
+def _add_resize(commands: _Commands) -> None:
+    resize = _add_verb(
+        commands,
+        "resize",
+        "Change how many workers a pool has. Workers that are too many end when they have "
+        "finished what they run; nothing is lost.",
+    )
+    resize.add_argument("workers", type=_workers, metavar="N", help="how many there are to be")
+
+
+def _add_recycle(commands: _Commands) -> None:
+    recycle = _add_verb(
+        commands,
+        "recycle",
+        "Replace workers by new ones, when they have finished what they run. All of them, a few at "
+        "a time, or that of one slot; nothing is lost.",
+    )
+    recycle.add_argument("--slot", type=_slot, metavar="N", help="only this slot's (0 and up)")
+
+
+def _add_set(commands: _Commands) -> None:
+    setting = _add_verb(
+        commands,
+        "set",
+        "Change a setting of a pool while it runs. `maxtasksperchild` is the number of tasks after "
+        "which a worker is replaced.",
+    )
+    setting.add_argument(
+        "maxtasksperchild",
+        type=_max_tasks,
+        metavar="maxtasksperchild=N|none",
+        help="the new limit, or none",
+    )
+
+
+def _add_stack(commands: _Commands) -> None:
+    stack = _add_verb(
+        commands,
+        "stack",
+        "Print where a worker is: the Python stack of its threads, now.",
+    )
+    stack.add_argument("slot", type=_slot, metavar="SLOT", help="whose worker (0 and up)")
+
+
+def _add_cancel(commands: _Commands) -> None:
+    cancel = _add_verb(
+        commands,
+        "cancel",
+        "Cancel a job: what hasn't begun of it never will. Other jobs go on; the program's wait "
+        "for this one ends with an error.",
+    )
+    cancel.add_argument("job", type=_job, metavar="JOB", help="its number, as `stats` shows it")
+    cancel.add_argument("--running", action="store_true", help="end what runs of it too")
+    _add_yes(cancel)
+
+
 def _add_close(commands: _Commands) -> None:
-    close = _add(
+    _add_verb(
         commands,
         "close",
-        "control",
         "Close a pool: what was submitted still runs, then its workers end. The program's next "
         "call on the pool raises ValueError.",
     )
-    _add_pool(close)
 
 
 def _add_terminate(commands: _Commands) -> None:
-    terminate = _add(
+    terminate = _add_verb(
         commands,
         "terminate",
-        "control",
         "Terminate a pool: its workers end now. What they run and what is queued is lost, which "
         "the program's waiting calls are told by PoolTerminatedError.",
     )
-    _add_pool(terminate)
-    terminate.add_argument("--yes", action="store_true", help="don't ask")
+    _add_yes(terminate)
 
 
 def _add_demo(commands: _Commands) -> None:
@@ -132,6 +214,10 @@ def _add_demo(commands: _Commands) -> None:
 
 def _add_pool(command: argparse.ArgumentParser) -> None:
     command.add_argument("pool", metavar="NAME|PID", help="the pool's name, or its process")
+
+
+def _add_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--yes", action="store_true", help="don't ask")
 
 
 def _add_json(command: argparse.ArgumentParser, text: str = "print JSON") -> None:
@@ -160,8 +246,39 @@ def _number(text: str, low: float, high: float, unit: str) -> float:
 
 
 def _workers(text: str) -> int:
-    highest = 1024
-    number = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= number <= highest:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers from 1 to {highest}")
+    number = _whole(text)
+    if number is None or not 1 <= number <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of workers from 1 to {_MOST_WORKERS}"
+        )
     return number
+
+
+def _slot(text: str) -> int:
+    number = _whole(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no slot: they are numbered from 0")
+    return number
+
+
+def _job(text: str) -> int:
+    number = _whole(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is no job: they are numbered from 1")
+    return number
+
+
+def _max_tasks(text: str) -> int | None:
+    name, _, value = text.partition("=")
+    number = _whole(value)
+    if name != "maxtasksperchild" or not (number or value == "none"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no setting: it is maxtasksperchild=N, from 1, or maxtasksperchild=none"
+        )
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """Return the number, None when the text isn't one that a pool can be told."""
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST))
+    return int(text) if digits and int(text) <= _MOST else None

@@ -1,15 +1,14 @@
-"""`obspool close` and `obspool terminate`: what a pool is told to do."""
+"""The commands that tell a pool what to do, from `obspool pause` to `obspool terminate`."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from obspool.cli import WRONG_USE, Failure, pools
+from obspool.cli import WRONG_USE, Failure, pools, steering
 from obspool.control import client
-from obspool.control.protocol import Command
+from obspool.control.protocol import Command, Request
 from obspool.units import printable
-from obspool.words import WorkerState
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,44 +23,30 @@ def run(arguments: Namespace) -> int:
     command = Command(arguments.command)
     entry = pools.the_pool(arguments.pool, running=True)
     snapshot = pools.read(entry)
-    who = printable(f"{entry.facts.name} (pid {entry.facts.pid})")
-    if command.loses_work and not arguments.yes and not _agreed(who, command, snapshot):
+    asked = {name: getattr(arguments, name) for name in command.takes}
+    request = Request(entry.facts.name, command, asked)
+    if command.loses_work and not arguments.yes and not _agreed(request, snapshot):
         print("Nothing was done.")
         return 1
     # The target is fixed by now: another pool that took the name has another process.
-    client.send(entry.facts, command)
-    print(_ACCEPTED[command].format(who=who, work=_work(snapshot)))
+    text = client.send(entry.facts, command, asked)
+    for line in (text or steering.accepted(request, snapshot)).splitlines():
+        print(printable(line))
     return 0
 
 
-_ACCEPTED = {
-    Command.CLOSE: "{who} closes: {work} are finished, then its workers end.",
-    Command.TERMINATE: "{who} terminates.",
-}
-
-
-def _agreed(who: str, command: Command, snapshot: Snapshot) -> bool:
+def _agreed(request: Request, snapshot: Snapshot) -> bool:
     """Ask on a terminal.
 
     Raises:
         Failure: there is none to ask on.
     """
+    lost = printable(steering.lost(request, snapshot))
     if not sys.stdin.isatty():
-        raise Failure(f"{command} loses work ({_work(snapshot)}): say --yes", WRONG_USE)
-    workers = sum(worker.state is not WorkerState.GONE for worker in snapshot.workers)
-    lost = f"{_things(workers, 'worker')} and {_work(snapshot)}"
+        raise Failure(f"{request.command} loses work ({lost}): say --yes", WRONG_USE)
     try:
-        answer = input(f"{command.capitalize()} {who}? Lost are {lost}. [y/N] ")
+        answer = input(f"{printable(steering.title(request, snapshot))}? Lost: {lost}. [y/N] ")
     except EOFError:
         print()
         return False
     return answer.strip().lower() in _YES
-
-
-def _work(snapshot: Snapshot) -> str:
-    waiting = snapshot.tasks.queued + snapshot.tasks.dispatched
-    return f"{_things(snapshot.tasks.running, 'running task')} and {waiting:,} queued"
-
-
-def _things(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"

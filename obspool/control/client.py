@@ -6,34 +6,45 @@ import errno
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obspool.control import address
 from obspool.control.peer import peer_of
-from obspool.control.protocol import MAX_LINE, Command, Reply, Request, parse_command
+from obspool.control.protocol import MAX_REPLY, Command, Reply, Request, parse_command
 from obspool.errors import ControlError
 from obspool.wire import NO_SIGNAL
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
     from obspool.telemetry.snapshot import PoolFacts
 
 TIMEOUT = 5.0  # seconds from connecting to the reply
 
 
-def send(facts: PoolFacts, command: Command | str, *, timeout: float = TIMEOUT) -> None:
+def send(
+    facts: PoolFacts,
+    command: Command | str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+) -> str:
     """Have the pool accept the command; what it then does is told by its snapshots.
 
     Args:
         facts: which pool, of a snapshot.
         command: what to do.
+        arguments: by name, as `Command.takes` has them.
         timeout: seconds to wait for the pool's process, in all.
+
+    Returns:
+        The text that was asked for: a worker's stack. Empty for other commands.
 
     Raises:
         ControlError: it did not accept; the message says what happened, and what to do.
     """
-    request = Request(facts.name, parse_command(command))
+    request = Request(facts.name, parse_command(command), arguments or {})
     who = f"pool {facts.name!r} (pid {facts.pid})"
     if facts.control is None:
         raise ControlError(
@@ -48,10 +59,11 @@ def send(facts: PoolFacts, command: Command | str, *, timeout: float = TIMEOUT) 
             f"still obey when it goes on; `kill -CONT {facts.pid}` wakes a stopped one"
         ) from None
     except OSError as error:
-        raise ControlError(f"{who} can't be told to {command}: {_reason(facts, error)}") from error
+        raise ControlError(f"{who} can't be told `{command}`: {_reason(facts, error)}") from error
     reply = Reply.decode(line)
     if not reply.ok:
-        raise ControlError(f"{who} did not {command}: {reply.error}")
+        raise ControlError(f"{who} did not obey `{command}`: {reply.error}")
+    return reply.text
 
 
 def _ask(facts: PoolFacts, line: bytes, timeout: float) -> bytes:
@@ -63,9 +75,9 @@ def _ask(facts: PoolFacts, line: bytes, timeout: float) -> bytes:
         received = bytearray()
         while b"\n" not in received:
             connection.settimeout(_left(deadline))
-            data = connection.recv(MAX_LINE + 1 - len(received))
+            data = connection.recv(MAX_REPLY + 1 - len(received))
             received += data
-            if not data or len(received) > MAX_LINE:
+            if not data or len(received) > MAX_REPLY:
                 raise OSError(errno.EPROTO, "its answer was cut short or too long")
     return bytes(received)
 

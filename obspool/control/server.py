@@ -5,11 +5,13 @@
                          └ weak ──────┴─ holds no pool between commands        reply <────┘
 
 One connection is one request and one reply. Whatever a client does, it costs the process at most
-_CONNECTIONS times 4 KiB and a few descriptors, for _PATIENCE seconds; a client too many waits in
-the socket's backlog. A connection's line is checked before it is looked at: the peer must be this
-user or root. `OBSPOOL_CONTROL=0` leaves all of this out.
+_CONNECTIONS times a line and a few descriptors, for _PATIENCE seconds to send its request and as
+many to take its reply; a client too many waits in the socket's backlog. Who asks is checked before
+the line is looked at: the peer must be this user or root. `OBSPOOL_CONTROL=0` leaves all of this
+out.
 
-A command is carried out in the server's thread, so it must be quick: begin, and return.
+A command is carried out in the server's thread, so it must be quick: begin, and return. Only for a
+stack it waits a moment, for the worker that writes it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol
 from obspool import _fork
 from obspool.control import address
 from obspool.control.peer import Peer, peer_of
-from obspool.control.protocol import MAX_LINE, Command, Reply, Request
+from obspool.control.protocol import MAX_LINE, Reply, Request
 from obspool.errors import ControlError
 from obspool.wire import NO_SIGNAL
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("obspool")
 
 _CONNECTIONS = 8
-_PATIENCE = 2.0  # seconds to send a line in, or to wait when accept() finds no descriptor left
+_PATIENCE = 2.0  # seconds for a line to go one way, or to wait when accept() finds no descriptor
 _SWEEP_AFTER = 0.5  # seconds; starting pools come first
 _EXIT_PRIORITY = -10  # after the pools' own finalizers, which withdraw
 
@@ -51,10 +53,13 @@ class Target(Protocol):
     def name(self) -> str:
         """The pool's name; looked up at each request, so it may settle after `serve`."""
 
-    def command(self, command: Command, by: Peer) -> None:
+    def command(self, request: Request, by: Peer) -> str:
         """Begin what is asked for, record an event that says who asked, and return at once.
 
         Called in the server's thread: while it lasts, no other command is read.
+
+        Returns:
+            The text that the client asked for; empty for most commands.
 
         Raises:
             ControlError: the pool can't do it; the message is what the client is told.
@@ -123,13 +128,13 @@ class _Host:
         """Have the pool that the line names begin what the line says."""
         try:
             request = Request.decode(line)
-            self._find(request.pool).command(request.command, peer)
+            text = self._find(request.pool).command(request, peer)
         except ControlError as error:
             return Reply(False, str(error))
         except Exception as error:  # noqa: BLE001 - a pool that fails must not end the others' server
             _log.exception("a command over the control socket failed")
             return Reply(False, f"the pool failed to do it: {type(error).__name__}: {error}")
-        return Reply(True)
+        return Reply(True, text=text)
 
     def _find(self, name: str) -> Target:
         names = []
@@ -169,14 +174,21 @@ class _Host:
 
 
 class _Connection:
-    """A client that has not sent its line yet."""
+    """A client: first its line comes, then its reply goes.
 
-    __slots__ = ("buffer", "deadline", "peer", "socket")
+    Attributes:
+        incoming: what has come of the line.
+        outgoing: what is still to go of the reply; empty while there is none.
+        deadline: when the line, or the reply, is given up.
+    """
+
+    __slots__ = ("deadline", "incoming", "outgoing", "peer", "socket")
 
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.socket = connection
         self.peer = peer
-        self.buffer = bytearray()
+        self.incoming = bytearray()
+        self.outgoing = memoryview(b"")
         self.deadline = time.monotonic() + _PATIENCE
 
 
@@ -248,15 +260,17 @@ class _Server:
         try:
             while not self._closing:
                 self._listen()
-                for key, _events in self._selector.select(self._timeout()):
+                events = self._selector.select(self._timeout())
+                now = time.monotonic()  # what comes while a command is carried out isn't late
+                for key, _events in events:
                     if key.fileobj is self._listener:
                         self._accept()
                     elif key.fileobj is self._wakened:
                         self._drain_wakes()
                     else:
-                        self._receive(self._connections[key.fd])
-                self._end_late_ones()
-                self._sweep(time.monotonic())
+                        self._go_on(self._connections[key.fd])
+                self._end_late_ones(now)
+                self._sweep(now)
         finally:
             self._release()
             self._sweep(math.inf)
@@ -307,51 +321,71 @@ class _Server:
         except OSError:  # it has gone already, or the kernel doesn't know it
             accepted.close()
             return
-        if not peer.may_command:
-            refusal = f"uid {peer.uid} may not command uid {os.geteuid()}"
-            self._reply(accepted, Reply(False, refusal))
-            return
         connection = _Connection(_fork.Socket.of(accepted), peer)
         self._connections[connection.socket.fileno()] = connection
         self._selector.register(connection.socket, selectors.EVENT_READ)
+        if not peer.may_command:
+            refusal = f"uid {peer.uid} may not command uid {os.geteuid()}"
+            self._reply(connection, Reply(False, refusal))
+
+    def _go_on(self, connection: _Connection) -> None:
+        if connection.outgoing:
+            self._send(connection)
+        else:
+            self._receive(connection)
 
     def _receive(self, connection: _Connection) -> None:
         try:
-            data = connection.socket.recv(MAX_LINE + 1 - len(connection.buffer))
+            data = connection.socket.recv(MAX_LINE + 1 - len(connection.incoming))
         except BlockingIOError:
             return
         except OSError:  # reset: nobody is left to reply to
             data = b""
-        connection.buffer += data
-        line, newline, _rest = connection.buffer.partition(b"\n")
-        if not newline and data and len(connection.buffer) <= MAX_LINE:
+        connection.incoming += data
+        line, newline, _rest = connection.incoming.partition(b"\n")
+        if not newline and data and len(connection.incoming) <= MAX_LINE:
             return
-        self._forget(connection)
         if newline:
             reply = self._host.execute(bytes(line), connection.peer)
         elif data:
             reply = Reply(False, f"a line may have {MAX_LINE} bytes")
         else:
             reply = Reply(False, "the connection ended before its line did")
-        self._reply(connection.socket, reply)
+        self._reply(connection, reply)
 
-    def _reply(self, connection: socket.socket, reply: Reply) -> None:
-        """Send the reply and end: it fits the empty socket buffer, so it never waits."""
-        # A client that doesn't wait for its reply misses nothing.
-        with connection, suppress(OSError):
-            connection.send(reply.encode(), NO_SIGNAL)
+    def _reply(self, connection: _Connection, reply: Reply) -> None:
+        """Begin to send the reply; all but a stack fits the empty socket buffer, and is gone."""
+        connection.outgoing = memoryview(reply.encode())
+        connection.deadline = time.monotonic() + _PATIENCE
+        self._selector.modify(connection.socket, selectors.EVENT_WRITE)
+        self._send(connection)
 
-    def _end_late_ones(self) -> None:
-        now = time.monotonic()
+    def _send(self, connection: _Connection) -> None:
+        """Send what the socket takes now, and end when that was all."""
+        try:
+            sent = connection.socket.send(connection.outgoing, NO_SIGNAL)
+        except BlockingIOError:
+            return
+        except OSError:  # a client that doesn't wait for its reply misses nothing
+            sent = len(connection.outgoing)
+        connection.outgoing = connection.outgoing[sent:]
+        if not connection.outgoing:
+            self._forget(connection)
+
+    def _end_late_ones(self, now: float) -> None:
         for connection in tuple(self._connections.values()):
-            if connection.deadline <= now:
+            if connection.deadline > now:
+                continue
+            if connection.outgoing:  # it doesn't read
                 self._forget(connection)
+            else:
                 late = Reply(False, f"no line came within {_PATIENCE:g} seconds")
-                self._reply(connection.socket, late)
+                self._reply(connection, late)
 
     def _forget(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)
         del self._connections[connection.socket.fileno()]
+        connection.socket.close()
 
 
 _host = _Host()

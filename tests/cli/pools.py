@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 from obspool.control.server import serve, withdraw
 from obspool.telemetry.facts import facts_of_this_process
-from obspool.telemetry.layout import POOL
+from obspool.telemetry.layout import JOB, POOL
 from obspool.telemetry.segment import Segment
-from obspool.words import PoolOutcome, PoolState
+from obspool.words import JobKind, PoolOutcome, PoolState
 from tests.cli.environment import environment
 from tests.control.targets import RecordingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from obspool.control.peer import Peer
     from obspool.control.protocol import Command
 
 
@@ -35,11 +34,26 @@ class ShamPool:
         self.set("workers_configured", 2)
 
     @property
-    def commands(self) -> list[tuple[Command, Peer]]:
+    def commands(self) -> list[Command]:
         return self.target.commands
+
+    @property
+    def arguments(self) -> list[Mapping[str, object]]:
+        return [request.arguments for request, _ in self.target.requests]
 
     def set(self, field: str, value: int) -> None:
         self.segment.cells[self.segment.layout.pool + POOL[field]] = value
+
+    def add_job(self, number: int, function: str, *, total: int, done: int) -> None:
+        """Show a map that is in progress; the function's name has at most eight letters."""
+        cells, at = self.segment.cells, self.segment.layout.jobs
+        cells[at + JOB["id"]] = number
+        cells[at + JOB["kind"]] = list(JobKind).index(JobKind.MAP)
+        cells[at + JOB["function"]] = int.from_bytes(
+            function.encode().ljust(8, b"\0"), sys.byteorder
+        )
+        cells[at + JOB["items_total"]] = total + 1
+        cells[at + JOB["items_ok"]] = done
 
     def end(self, outcome: PoolOutcome = PoolOutcome.FINISHED) -> None:
         withdraw(self.target)

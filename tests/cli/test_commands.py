@@ -143,7 +143,7 @@ def test_close_tells_the_pool_and_what_it_means() -> None:
     with sham_pool("nightly") as pool:
         pool.set("tasks_queued", 1204)
         shown = obspool("close", "nightly")
-        assert [command for command, _ in pool.commands] == [Command.CLOSE]
+        assert pool.commands == [Command.CLOSE]
     assert shown.returncode == 0
     assert "1,204 queued are finished" in shown.stdout
 
@@ -158,7 +158,7 @@ def test_terminate_without_a_terminal_wants_yes() -> None:
         assert "say --yes" in shown.stderr
         assert "1,204 queued" in shown.stderr
         assert obspool("terminate", "nightly", "--yes").returncode == 0
-        assert [command for command, _ in pool.commands] == [Command.TERMINATE]
+        assert pool.commands == [Command.TERMINATE]
 
 
 @pytest.mark.parametrize(

@@ -18,17 +18,25 @@ CLOSE = Request("nightly", Command.CLOSE).encode()
 
 
 class RecordingTarget:
-    """Remembers what it was told and by whom; raises what it is given, if anything."""
+    """Remembers what it was told and by whom; raises, or returns, what it is given."""
 
-    def __init__(self, name: str = "nightly", error: Exception | None = None) -> None:
+    def __init__(
+        self, name: str = "nightly", error: Exception | None = None, text: str = ""
+    ) -> None:
         self.name = name
         self.error = error
-        self.commands: list[tuple[Command, Peer]] = []
+        self.text = text
+        self.requests: list[tuple[Request, Peer]] = []
 
-    def command(self, command: Command, by: Peer) -> None:
-        self.commands.append((command, by))
+    @property
+    def commands(self) -> list[Command]:
+        return [request.command for request, _ in self.requests]
+
+    def command(self, request: Request, by: Peer) -> str:
+        self.requests.append((request, by))
         if self.error is not None:
             raise self.error
+        return self.text
 
 
 def facts_of(
@@ -65,7 +73,7 @@ def answer(connection: socket.socket) -> Reply:
     """Read the server's line."""
     received = b""
     while not received.endswith(b"\n"):
-        data = connection.recv(4096)
+        data = connection.recv(65536)
         assert data, f"cut short: {received!r}"
         received += data
     return Reply.decode(received)

@@ -33,10 +33,11 @@ from tests.cli.environment import environment
 from tests.control.targets import RecordingTarget
 
 class Printing(RecordingTarget):
-    def command(self, command, by):
-        print(command, by.uid, flush=True)
+    def command(self, request, by):
+        print(request.command, *request.arguments.values(), by.uid, flush=True)
+        return self.text
 
-target = Printing()
+target = Printing(text="File job.py, line 7\\n" * 2000)
 print(serve(target), flush=True)
 sys.stdin.read()
 """
@@ -85,9 +86,22 @@ def test_a_pool_of_another_process_is_told(pool: PoolProcess, command: Command |
     assert pool.line() == f"{command} {os.getuid()}"
 
 
+def test_arguments_go_along_and_a_text_comes_back(pool: PoolProcess) -> None:
+    """A text may be longer than a request, and than what a socket takes at once."""
+    text = client.send(facts_of(pool.path, pid=pool.pid), Command.STACK, {"slot": 3})
+    assert text == "File job.py, line 7\n" * 2000
+    assert pool.line() == f"stack 3 {os.getuid()}"
+
+
+def test_wrong_arguments_are_refused_here() -> None:
+    """Before anything is sent; the message names the argument."""
+    with pytest.raises(ControlError, match=r"`workers` of the command resize .* not 0"):
+        client.send(facts_of("/nowhere", pid=7), Command.RESIZE, {"workers": 0})
+
+
 def test_an_unknown_command_is_refused_here(pool: PoolProcess) -> None:
     """The message lists those there are."""
-    with pytest.raises(ControlError, match="no command 'explode' here; there are close, terminate"):
+    with pytest.raises(ControlError, match=r"no command 'explode' here.*close, terminate"):
         client.send(facts_of(pool.path, pid=pool.pid), "explode")
 
 
@@ -101,7 +115,9 @@ def test_a_refusal_is_passed_on() -> None:
     """The pool's own words, with the name it was asked by."""
     target = RecordingTarget(error=ControlError("it has ended already"))
     try:
-        with pytest.raises(ControlError, match=r"'nightly' .* did not close: it has ended already"):
+        with pytest.raises(
+            ControlError, match=r"'nightly' .* did not obey `close`: it has ended already"
+        ):
             client.send(facts_of(serve(target), pid=os.getpid()), Command.CLOSE)
     finally:
         withdraw(target)

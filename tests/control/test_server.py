@@ -13,18 +13,38 @@ from pathlib import Path
 
 import pytest
 
-from obspool.control.peer import Peer
+from obspool.control.peer import Peer, peer_of
 from obspool.control.protocol import Command, Request
-from obspool.control.server import serve, withdraw
+from obspool.control.server import _host, serve, withdraw
 from obspool.errors import ControlError
 from tests.control.targets import CLOSE, RecordingTarget, answer, ask, dial, server_threads
 from tests.helpers import poll
+
+STACK = Request("nightly", Command.STACK, {"slot": 0}).encode()
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's side of a connection takes only a few KiB before they are read."""
+
+    def peer_of_a_small_one(connection: socket.socket) -> Peer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        return peer_of(connection)
+
+    monkeypatch.setattr("obspool.control.server.peer_of", peer_of_a_small_one)
+
+
+def held_connections() -> int:
+    server = _host._server
+    return 0 if server is None else len(server._connections)
 
 
 def test_a_command_reaches_its_pool_with_who_asked(path: str, target: RecordingTarget) -> None:
     """The pool is told the command, and the uid and pid of the peer."""
     assert ask(path, CLOSE).ok
-    assert target.commands == [(Command.CLOSE, Peer(uid=os.getuid(), pid=os.getpid()))]
+    assert target.requests == [
+        (Request("nightly", Command.CLOSE), Peer(uid=os.getuid(), pid=os.getpid()))
+    ]
 
 
 def test_only_its_user_may_open_the_socket(path: str) -> None:
@@ -42,7 +62,7 @@ def test_pools_of_a_process_share_one_socket_and_thread(path: str, target: Recor
     withdraw(target)
     assert not ask(path, CLOSE).ok
     assert ask(path, Request("other", Command.TERMINATE).encode()).ok
-    assert [command for command, _ in other.commands] == [Command.TERMINATE]
+    assert other.commands == [Command.TERMINATE]
     withdraw(other)
     assert not Path(path).exists()
 
@@ -55,6 +75,91 @@ def test_a_name_that_settles_later_is_found(path: str, target: RecordingTarget) 
     assert "'nightly'" in reply.error
     assert "nightly-2" in reply.error
     assert ask(path, Request("nightly-2", Command.CLOSE).encode()).ok
+
+
+def test_the_arguments_reach_the_pool(path: str, target: RecordingTarget) -> None:
+    """Checked, and complete."""
+    assert ask(path, Request("nightly", Command.CANCEL, {"job": 7}).encode()).ok
+    ((request, _),) = target.requests
+    assert request.arguments == {"job": 7, "running": False}
+
+
+def test_a_text_is_sent_as_the_client_takes_it(
+    path: str, target: RecordingTarget, small_buffers: None
+) -> None:
+    """One that is larger than the socket's buffer goes in pieces; others are served meanwhile."""
+    target.text = "x" * 60_000
+    with dial(path) as connection:
+        connection.sendall(STACK)
+        poll(lambda: target.requests)
+        assert ask(path, CLOSE).ok
+        assert answer(connection).text == target.text
+
+
+def test_a_client_that_does_not_read_is_dropped(
+    path: str, target: RecordingTarget, small_buffers: None
+) -> None:
+    """After two seconds, and whatever is left of its reply with it."""
+    target.text = "x" * 60_000
+    with dial(path) as connection:
+        connection.sendall(STACK)
+        poll(lambda: target.requests)
+        began = time.monotonic()
+        poll(lambda: not held_connections())
+        assert 1.0 < time.monotonic() - began < 6
+        with pytest.raises(AssertionError, match="cut short"):
+            answer(connection)
+    assert ask(path, CLOSE).ok
+
+
+def test_a_client_that_leaves_in_the_middle_is_forgotten(
+    path: str, target: RecordingTarget, small_buffers: None
+) -> None:
+    """At once, and no signal or error comes of it."""
+    target.text = "x" * 60_000
+    with dial(path) as connection:
+        connection.sendall(STACK)
+        poll(lambda: held_connections() == 1)
+    poll(lambda: held_connections() == 0, deadline=1.5)
+    assert ask(path, CLOSE).ok
+
+
+def test_clients_that_do_not_read_only_delay_the_others(
+    path: str, target: RecordingTarget, small_buffers: None
+) -> None:
+    """More of them than are held; the last one waits for the first to be dropped."""
+    target.text = "x" * 60_000
+    rude = [dial(path) for _ in range(9)]
+    try:
+        for connection in rude:
+            connection.sendall(STACK)
+        assert ask(path, CLOSE).ok
+    finally:
+        for connection in rude:
+            connection.close()
+
+
+def test_a_line_that_comes_while_the_pool_is_busy_is_not_late(
+    path: str, target: RecordingTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack takes its time, and the others' patience doesn't run out in it."""
+    monkeypatch.setattr("obspool.control.server._PATIENCE", 0.3)
+    begun = threading.Event()
+
+    def busy(*_: object) -> str:
+        begun.set()
+        threading.Event().wait(0.5)
+        return "done"
+
+    monkeypatch.setattr(target, "command", busy)
+    with dial(path) as slow, dial(path) as other:
+        other.sendall(CLOSE[:5])
+        poll(lambda: held_connections() == 2)
+        slow.sendall(STACK)
+        assert begun.wait(5)
+        other.sendall(CLOSE[5:])
+        assert answer(slow).text == "done"
+        assert answer(other).ok
 
 
 def test_a_pool_that_refuses_tells_why(path: str, target: RecordingTarget) -> None:
