@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import weakref
 from threading import get_ident
 from typing import Protocol
@@ -30,6 +31,7 @@ _owners: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _sockets: set[int] = set()
 _forking: dict[int, tuple[int, ...]] = {}  # by thread
 _kept: tuple[int, ...] = ()
+_stdin: object = None
 _unsettled = False
 
 
@@ -96,9 +98,13 @@ def settle() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _kept, _unsettled  # noqa: PLW0603
+    global _kept, _stdin, _unsettled  # noqa: PLW0603
     _unsettled = True
     _kept = _forking.pop(get_ident(), ())
+    if _kept:
+        # A worker: multiprocessing would close the parent's input here, and wait for ever if one of
+        # the parent's threads was reading it. So it is put aside, and never closed.
+        sys.stdin, _stdin = None, sys.stdin
     _close_sockets()
 
 

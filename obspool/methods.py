@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obspool.calls import Calling
+from obspool.checks import check_count, check_seconds
 from obspool.functions import Function, name_of
 from obspool.iterators import IMapIterator, IMapUnorderedIterator, Room
 from obspool.jobs import Job
@@ -54,42 +55,6 @@ class Terms(NamedTuple):
             check_count("retries", retries, 0)
         endless = timeout is None or timeout == inf
         return Terms(0.0 if endless else timeout, retries, self.return_exceptions)
-
-
-def check_seconds(name: str, value: object) -> None:
-    """Refuse what is no time.
-
-    Raises:
-        TypeError: it isn't a number.
-        ValueError: it isn't above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value!r}")
-
-
-def check_count(name: str, value: object, least: int) -> None:
-    """Refuse what is no number, or too small.
-
-    Raises:
-        TypeError: it isn't an int.
-        ValueError: it is below `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-
-
-def check_callable(name: str, value: object) -> None:
-    """Refuse what can't be called; None may stand for nothing.
-
-    Raises:
-        TypeError: it can't be.
-    """
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a callable")
 
 
 class Methods:

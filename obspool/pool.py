@@ -18,10 +18,11 @@ if sys.platform == "win32":
 
 from obspool import hooks
 from obspool.assembly import assemble
+from obspool.checks import check_callable, check_count, check_max_tasks, check_seconds
 from obspool.cpus import usable_cpus
 from obspool.engines.protocol import Plan
 from obspool.messages import Hooks
-from obspool.methods import Methods, check_callable, check_count, check_seconds
+from obspool.methods import Methods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,9 +111,7 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
             processes = usable_cpus()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        limit: object = maxtasksperchild  # whatever the caller gave
-        if limit is not None and not (isinstance(limit, int) and limit > 0):
-            raise ValueError("maxtasksperchild must be a positive int or None")
+        check_max_tasks(maxtasksperchild)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         check_callable("finalizer", finalizer)
@@ -283,6 +282,20 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         check_count("processes", processes, 1)
         self._check_running()
         self._live().resize(processes)
+
+    def set(self, *, maxtasksperchild: int | None) -> None:
+        """Change after how many tasks workers are replaced; those that have run as many are now.
+
+        Args:
+            maxtasksperchild: as the pool's; None: without limit.
+
+        Raises:
+            ValueError: it isn't a positive integer or None, or the pool doesn't run.
+        """
+        check_max_tasks(maxtasksperchild)
+        self._check_running()
+        self._maxtasksperchild = maxtasksperchild
+        self._live().set_max_tasks(maxtasksperchild)
 
     # -- the end
 

@@ -252,3 +252,38 @@ def test_a_pool_that_does_not_run_is_not_steered() -> None:
         with pytest.raises(ValueError, match="Pool not running"):
             call()
     pool.resume()
+
+
+# -- set
+
+
+def test_a_lower_limit_of_tasks_is_heeded_at_once(mp_context: BaseContext) -> None:
+    """Workers that have run as many already are replaced, idle as they are; later ones as well."""
+    with Pool(2, context=mp_context) as pool:
+        pool.map(work.double, range(20), 1)
+        before = {worker.pid for worker in pool.stats().workers}
+        pool.set(maxtasksperchild=1)
+        poll(lambda: not before & {worker.pid for worker in pool.stats().workers})
+        assert len(set(pool.map(work.where, range(4), 1))) == 4
+        stats = pool.stats()
+        assert stats.max_tasks_per_child == 1
+        assert ended(pool).worker_exits[ExitReason.TASKS] >= 2 + 2
+
+
+def test_without_the_limit_workers_live_on() -> None:
+    """Also those that were made with one."""
+    with Pool(1, maxtasksperchild=3) as pool:
+        pool.apply(work.double, (1,))
+        pool.set(maxtasksperchild=None)
+        pids = {pid for pid, _ in pool.map(work.where, range(50), 1)}
+        assert len(pids) == 1
+        stats = ended(pool)
+        assert stats.max_tasks_per_child is None
+        assert not stats.worker_exits[ExitReason.TASKS]
+
+
+@pytest.mark.parametrize("limit", [0, -1, "3", 1.5])
+def test_limits_that_cannot_be(limit: Any) -> None:
+    """Refused as by the constructor."""
+    with Pool(1) as pool, pytest.raises(ValueError, match="maxtasksperchild must be a positive"):
+        pool.set(maxtasksperchild=limit)
