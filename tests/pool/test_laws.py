@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from obspool import Pool
+from obspool import Pool, PoolBrokenError
 from obspool.supervisor import START_FAILURES
 from obspool.words import PoolOutcome
 from tests.helpers import poll
@@ -42,6 +42,7 @@ PATIENCE = 20.0
 MAPS = ("map", "map_async", "starmap")
 IMAPS = ("imap", "imap_unordered")
 APPLIES = ("apply", "apply_async")
+CANCELLABLE = (*IMAPS, "map_async", "apply_async")
 SIZES = (0, 1, 2, 3, 8, 30)
 PROCESSES = st.integers(1, 3)
 LIMITS = st.sampled_from((None, 1, 3))
@@ -112,12 +113,15 @@ class Call:
 
     Attributes:
         lazy: the iterable is a generator, without a length.
+        cancelled: what is cancelled of it at once: nothing, what is "queued", or what is "running"
+            as well.
     """
 
     method: str
     items: tuple[Item, ...]
     chunksize: int | None
     lazy: bool
+    cancelled: str = ""
 
     def doing(self, *what: str) -> list[Item]:
         return [item for item in self.items if item.does in what]
@@ -142,19 +146,27 @@ class Call:
             }
         if self.method == "apply_async":
             results = [pool.apply_async(act, each, **callbacks) for each in arguments]
+            self._cancel(*results)
             return lambda: [work.outcome(partial(result.get, PATIENCE)) for result in results]
         function: Any = act if self.method == "starmap" else act_on
         iterable = iter(arguments) if self.lazy else arguments
         if self.method in IMAPS:
             made = getattr(pool, self.method)(function, iterable, self.chunksize or 1)
+            self._cancel(made)
             return partial(_drain, made)
         if self.method == "map_async":
             later = pool.map_async(function, iterable, self.chunksize, **callbacks)
+            self._cancel(later)
             return lambda: work.outcome(partial(later.get, PATIENCE))
         at_once = work.outcome(
             partial(getattr(pool, self.method), function, iterable, self.chunksize)
         )
         return lambda: at_once
+
+    def _cancel(self, *handles: Any) -> None:
+        if self.cancelled:
+            for handle in handles:
+                handle.cancel(running=self.cancelled == "running")
 
 
 def _drain(iterator: Any) -> list[Outcome]:
@@ -175,9 +187,10 @@ def items(draw: st.DrawFn, deeds: Sequence[str]) -> tuple[Item, ...]:
 
 
 @st.composite
-def calls(draw: st.DrawFn, deeds: Sequence[str]) -> Call:
+def calls(draw: st.DrawFn, deeds: Sequence[str], cancelled: Sequence[str] = ("",)) -> Call:
     method = draw(st.sampled_from((*MAPS, *IMAPS, *APPLIES)))
-    return Call(method, draw(items(deeds)), draw(CHUNKS), draw(st.booleans()))
+    what = draw(st.sampled_from(cancelled)) if method in CANCELLABLE else ""
+    return Call(method, draw(items(deeds)), draw(CHUNKS), draw(st.booleans()), what)
 
 
 # -- programs without faults
@@ -260,11 +273,35 @@ class Fault:
         return [answer]
 
 
+@dataclass(frozen=True)
+class Command:
+    """What an operator does: resize, recycle, or pause while a call is made, and resume."""
+
+    verb: str
+    number: int
+
+    def happen(self, pool: Pool) -> list[Answer]:
+        with suppress(ValueError, PoolBrokenError):  # it has ended, or is broken
+            if self.verb == "resize":
+                pool.resize(self.number)
+            elif self.verb == "recycle":
+                pool.recycle()
+            else:
+                pool.pause()
+                answer = _answer(MEANWHILE, pool)
+                pool.resume()
+                return [answer]
+        return []
+
+
 # A call, and what waits for its outcomes.
 Answer = tuple[Call, "Callable[[], Any]"]
-Steps = list[Call | Fault]
+Steps = list[Call | Fault | Command]
 
 MEANWHILE = Call("apply_async", (Item("return", 1),), None, lazy=False)
+COMMANDS = st.builds(
+    Command, st.sampled_from(("resize", "resize", "recycle", "pause")), st.integers(1, 4)
+)
 FAULTS = st.builds(Fault, st.sampled_from((signal.SIGKILL, signal.SIGSTOP)), st.integers(0, 2))
 
 # How a pool ends: when all answers are there, or when the first calls have just been made.
@@ -290,7 +327,7 @@ def _follow(pool: Pool, steps: Steps, begun: threading.Event) -> list[tuple[Call
     """Take the steps of one thread; return the calls' outcomes when all are there."""
     answers: list[Answer] = []
     for step in steps:
-        answers += step.happen(pool) if isinstance(step, Fault) else [_answer(step, pool)]
+        answers += [_answer(step, pool)] if isinstance(step, Call) else step.happen(pool)
         begun.set()
     return [(call, wait()) for call, wait in answers]
 
@@ -303,17 +340,20 @@ class Excuses:
         lost: workers died. What they had run and not sent yet is lost, of any call.
         broken: so many may have died before they were ready that the pool gave up.
         too_late: names and arguments of the errors of calls and items that came too late.
+        cancelled: the call was.
     """
 
     lost: bool
     broken: bool
     too_late: set[Any]
+    cancelled: bool = False
 
     def hold_for(self, outcome: Outcome) -> bool:
         kind, error = outcome
         return kind == "error" and (
             (self.lost and error[0] == "WorkerLostError")
             or (self.broken and error[0] == "PoolBrokenError")
+            or (self.cancelled and error[0] == "CancelledError")
             or error in self.too_late
         )
 
@@ -328,6 +368,7 @@ def _is_right(item: Item, outcome: Outcome, excuses: Excuses) -> bool:
 
 def _check(call: Call, outcome: Any, excuses: Excuses) -> None:
     """See that an outcome is one that the call may have."""
+    excuses = replace(excuses, cancelled=bool(call.cancelled))
     said = f"{call} gave {outcome}"
     if isinstance(outcome, tuple):  # of the call as a whole
         if outcome[0] == "value":
@@ -348,7 +389,8 @@ def _check(call: Call, outcome: Any, excuses: Excuses) -> None:
         pairs = zip(call.items, outcome, strict=False)
         assert all(_is_right(item, found, excuses) for item, found in pairs), said
     # The rest of an iterable that was never read has one error.
-    assert len(outcome) == len(call.items) or excuses.too_late or excuses.broken, said
+    ended_early = excuses.too_late or excuses.broken or excuses.cancelled
+    assert len(outcome) == len(call.items) or ended_early, said
 
 
 @contextmanager
@@ -362,10 +404,14 @@ def _no_process_stays() -> Iterator[None]:
     )
 
 
-@as_in_ci(max_examples=75)
+@as_in_ci(max_examples=100)
 @given(
     threads=st.lists(
-        st.lists(calls(("raise", "work", "exit")) | FAULTS, min_size=1, max_size=5),
+        st.lists(
+            calls(("raise", "work", "exit"), ("", "queued", "running")) | FAULTS | COMMANDS,
+            min_size=1,
+            max_size=5,
+        ),
         min_size=1,
         max_size=3,
     ),
@@ -409,6 +455,7 @@ def test_under_faults_every_item_has_one_outcome_and_the_counts_agree(
     run = Counter(runs.read_text().splitlines())
     assert [item for item, times in run.items() if times > 1] == []
     assert broken_laws(stats) == []
-    if not early and stats.outcome is not PoolOutcome.BROKEN:
+    cancelled = any(call.cancelled for call, _ in answers)
+    if not early and not cancelled and stats.outcome is not PoolOutcome.BROKEN:
         assert stats.items_submitted == sum(len(call.items) for call, _ in answers)
         assert stats.tasks.result == 0
