@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from obspool.words import ExitReason, PoolOutcome, PoolState, WorkerState
+from obspool.words import PoolOutcome, PoolState, WorkerState
 from obspool_dashboard.history import (
     NO_JOB_RATES,
     NO_WORKER_RATES,
@@ -118,7 +118,7 @@ class Frame:
         return tuple(
             self._row(worker, usual.get(worker.function or ""))
             for worker in self.snapshot.workers
-            if not (worker.state is WorkerState.GONE and worker.exit_reason is ExitReason.RESIZE)
+            if not worker.removed
         )
 
     @property

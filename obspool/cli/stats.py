@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EVENTS = 10  # the newest; all of them are in the JSON
 _JOBS = 8
+_DOING = 40  # characters of the function and the item that runs
 _SILENT = 5.0  # seconds without a sign of the pool's own thread that are worth a word
 
 _WORKER_COLUMNS = (
@@ -77,7 +78,8 @@ def described(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.workers:
         yield ""
         now = snapshot.time if snapshot.alive else snapshot.ended_time or snapshot.heartbeat_time
-        yield from aligned(_WORKER_COLUMNS, [_worker(each, now) for each in snapshot.workers])
+        rows = [_worker(each, now) for each in snapshot.workers if not each.removed]
+        yield from aligned(_WORKER_COLUMNS, rows)
     if snapshot.jobs:
         yield ""
         jobs = snapshot.jobs[:_JOBS]
@@ -170,7 +172,7 @@ def _worker(worker: WorkerSnapshot, now: float) -> Sequence[str]:
         str(worker.pid),
         str(worker.generation),
         f"{state} torn" if worker.torn else str(state),
-        worker.function or units.NOTHING,
+        units.printable(worker.doing or units.NOTHING)[:_DOING],
         units.duration(None if started is None else now - started),
         units.count(sum(worker.tasks.values())),
         units.count(sum(worker.items.values())),

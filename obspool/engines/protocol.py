@@ -1,6 +1,6 @@
 """The protocol between the scheduler and an engine: messages both ways, and nothing else.
 
-    scheduler ── start, send, revoke, stop, kill ──> engine
+    scheduler ── start, send, revoke, interrupt, stop, kill ──> engine
     scheduler <── poll(): Started, Ready, Results, Revoked, Exited ... ── engine
 
 An engine never blocks its caller but in `poll`, and never calls back. So an engine may have its

@@ -13,16 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from obspool.words import ExitReason, WorkerState
+
 if TYPE_CHECKING:
-    from obspool.words import (
-        EventKind,
-        ExitReason,
-        JobKind,
-        Outcome,
-        PoolOutcome,
-        PoolState,
-        WorkerState,
-    )
+    from obspool.words import EventKind, JobKind, Outcome, PoolOutcome, PoolState
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +155,16 @@ class WorkerSnapshot:
     item_run: Histogram
     exit_reason: ExitReason | None
     description: str = ""
+
+    @property
+    def doing(self) -> str | None:
+        """The function that runs and, where items are described, which one; None when idle."""
+        return f"{self.function} {self.description}" if self.description else self.function
+
+    @property
+    def removed(self) -> bool:
+        """Whether the slot was one too many, and is empty: it only counts in sums."""
+        return self.state is WorkerState.GONE and self.exit_reason is ExitReason.RESIZE
 
 
 @dataclass(frozen=True, slots=True)

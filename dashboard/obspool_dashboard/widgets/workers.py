@@ -38,9 +38,9 @@ def _state(row: WorkerRow, glyphs: Glyphs) -> Part:
 
 
 def _function(row: WorkerRow, glyphs: Glyphs) -> Part:
-    if row.worker.function is None:
+    if row.worker.doing is None:
         return Part(units.NOTHING, Role.FAINT)
-    return Part(glyphs.printable(row.worker.function))
+    return Part(glyphs.printable(row.worker.doing))
 
 
 def _running(row: WorkerRow, glyphs: Glyphs) -> Part:
@@ -85,8 +85,8 @@ COLUMNS: tuple[Column[WorkerRow], ...] = (
     ),
     Column(
         "function", "FUNCTION", 9, _function,
-        lambda row: row.worker.function,
-        "the function that it runs",
+        lambda row: row.worker.doing,
+        "the function that it runs, and the item, where the pool describes items",
         rank=2, stretch=23, left=True,
     ),
     Column(
