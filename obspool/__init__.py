@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SegmentError,
         SoftCancelError,
         SoftTimeoutError,
+        StackUnavailableError,
         TaskTimeoutError,
         WorkerLostError,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "Snapshot",
     "SoftCancelError",
     "SoftTimeoutError",
+    "StackUnavailableError",
     "TaskTimeoutError",
     "ThreadPool",
     "WorkerLostError",

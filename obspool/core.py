@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
 from obspool.control.protocol import Command
-from obspool.errors import CancelledError, ControlError, ForkedPoolError, PoolBrokenError
+from obspool.errors import (
+    CancelledError,
+    ControlError,
+    ForkedPoolError,
+    PoolBrokenError,
+    StackUnavailableError,
+)
 from obspool.feeder import Feeder, Unsendable
 from obspool.offers import Claim
 from obspool.telemetry.reader import read
@@ -244,7 +250,7 @@ class Core:
             raise ControlError(f"pool {self.name} has ended")
         try:
             return self._obey(request.command, request.arguments, f"uid {by.uid}, pid {by.pid}")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, StackUnavailableError) as error:
             raise ControlError(f"pool {self.name}: {error}") from error
 
     def _obey(self, command: Command, asked: Mapping[str, Any], who: str) -> str:
@@ -261,6 +267,8 @@ class Core:
                 self.set_max_tasks(asked["maxtasksperchild"], who)
             case Command.CANCEL:
                 self.cancel_job(asked["job"], running=asked["running"], by=who)
+            case Command.STACK:
+                return self.stack(asked["slot"])
             case Command.CLOSE:
                 self.post(self._loop.note, f"close by {who}")
                 self.close(who)
@@ -285,6 +293,27 @@ class Core:
             self.post(self._loop.synced.append, synced)
             synced.wait(STATS_PATIENCE)
         return read(self.segment)
+
+    def stack(self, slot: int) -> str:
+        """Return the Python stack of a slot's worker; waits for no thread of the pool.
+
+        Raises:
+            ForkedPoolError: this is a forked child of the pool's process.
+            ValueError: there is no such slot.
+            StackUnavailableError: it can't be had (now); the message says why.
+        """
+        if self.pid != os.getpid():
+            raise ForkedPoolError(f"this pool belongs to process {self.pid}")
+        slots = self.supervisor.slots
+        size = max(self.workers, len(slots))  # some may only end what they run, after a resize
+        if not 0 <= slot < size:
+            raise ValueError(f"slot must be from 0 to {size - 1}, not {slot!r}")
+        if self.ended.is_set():
+            raise StackUnavailableError(f"no stack: pool {self.segment.facts.name} has ended")
+        worker = slots[slot].current or slots[slot].leaving if slot < len(slots) else None
+        if worker is None:
+            raise StackUnavailableError(f"no stack: slot {slot} has no worker now; try again")
+        return self.engine.stack(worker.id)
 
     def join(self) -> None:
         """Wait for the end of the workers and of the callbacks."""

@@ -10,6 +10,7 @@ ObspoolError
 ├── MetricsServerError (OSError)       /metrics can't be served at this address
 ├── SegmentError      (ValueError)     a file that isn't a segment this version can read
 ├── PoolNotFoundError (LookupError) no pool, or not only one, goes by this name or pid
+├── StackUnavailableError (RuntimeError) a worker's stack can't be had, or not now
 └── ControlError      (RuntimeError)   a pool did not do what it was asked over its socket
 
 SoftTimeoutError      (BaseException)  raised in the item whose time is over, in its worker
@@ -103,6 +104,10 @@ class SegmentError(ObspoolError, ValueError):
 
 class PoolNotFoundError(ObspoolError, LookupError):
     """No pool, or not only one, goes by this name or pid; the message lists those there are."""
+
+
+class StackUnavailableError(ObspoolError, RuntimeError):
+    """A worker's stack can't be had, or not now; the message says why, and what to do."""
 
 
 class ControlError(ObspoolError, RuntimeError):

@@ -218,6 +218,31 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         """
         return self._live().stats()
 
+    def stack(self, slot: int) -> str:
+        """Return the Python stack of a worker as it is now, also of one that is stuck.
+
+        The innermost frame comes first. A worker in Python code shows all of its threads, the main
+        one first, which runs the items. One that is in C code, holding the GIL or not, shows the
+        main thread alone; that takes 50 ms or more, everything else a few. The worker goes on. Only
+        a system call of C code that isn't restarted after a signal (a sleep, a poll) ends early,
+        with EINTR, which not all code expects. All is done in the caller's thread, so this works
+        after `close`, too, and when the pool's own threads are stuck.
+
+        Args:
+            slot: whose worker, from 0 on.
+
+        Returns:
+            Lines as faulthandler's, at most 64 KiB.
+
+        Raises:
+            ValueError: there is no such slot.
+            StackUnavailableError: it can't be had (now): the worker is just starting or ending, it
+                was stopped, it does not answer within a second, or the system isn't Linux; the
+                message says which.
+            ForkedPoolError: in a forked child of the pool's process.
+        """
+        return self._live().stack(slot)
+
     def _live(self) -> Core:
         if self._core is None:
             raise ValueError("this pool works with the stdlib's machinery, without telemetry")

@@ -41,6 +41,7 @@ WORKER_MODULES = {
     "obspool.worker.outbox",
     "obspool.worker.process",
     "obspool.worker.runner",
+    "obspool.worker.stacks",
 }
 
 # Too slow, or too large, to be loaded in each worker at each recycle.

@@ -141,6 +141,7 @@ class Maker:
             plan.segment,
             lock,
             plan.hooks,
+            plan.stacks,
         )
         process = plan.make_process(target=main, args=(spec,))
         process.name = process.name.replace("Process", "PoolWorker")

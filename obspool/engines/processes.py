@@ -18,7 +18,9 @@ import signal
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +39,11 @@ from obspool.engines.protocol import (
     StartFailed,
     WorkerId,
 )
+from obspool.engines.stacks import Stacks
 from obspool.engines.starter import Starter, exit_code, reap
 from obspool.engines.template import AVAILABLE, MANY, Template, is_known
 from obspool.engines.waker import Waker
+from obspool.errors import StackUnavailableError
 from obspool.functions import Function, Functions
 from obspool.memory import resident_bytes
 from obspool.messages import INTERRUPT
@@ -68,7 +72,8 @@ class ProcessEngine:
     def __init__(self, plan: Plan, name: str) -> None:
         """Make an engine without workers; `name` is for its threads."""
         self.start_method: str = plan.context.get_start_method()
-        self._plan = plan
+        self._stacks = Stacks(self.start_method)
+        self._plan = plan = replace(plan, stacks=self._stacks.file)
         self._functions = Functions(self.start_method)
         self._workers: dict[WorkerId, LocalWorker] = {}
         self._made: deque[LocalWorker | StartFailed] = deque()
@@ -157,6 +162,25 @@ class ProcessEngine:
         known = self._workers.get(worker)
         return 0 if known is None else resident_bytes(known.process.pid)
 
+    def stack(self, worker: WorkerId) -> str:
+        """Ask the process itself, by a signal."""
+        known = self._workers.get(worker)
+        if known is None:
+            raise StackUnavailableError(
+                f"no stack of the worker in slot {worker.slot}: it has no process now; try again"
+            )
+        process = known.process
+
+        def is_there() -> bool:
+            if self._workers.get(worker) is not known:
+                return False
+            # One that has closed its channel may have closed the file too, and opened another one.
+            return known.open and not wait([process.sentinel], 0)
+
+        return self._stacks.ask(
+            f"the worker in slot {worker.slot} (pid {process.pid})", process.pid, is_there
+        )
+
     def _want_no_more(self, worker: WorkerId) -> None:
         """Drop a worker that is yet to be forked."""
         wanted = worker in self._wanted
@@ -224,6 +248,7 @@ class ProcessEngine:
         self._starter.close()
         self._selector.close()
         self._waker.close()
+        self._stacks.close()
         _fork.unregister(self)
 
     def _close_made(self) -> None:

@@ -36,12 +36,14 @@ class Plan:
         hooks: what is called in each worker.
         make_process: the context's `Process`, or the pool's where a subclass overrides it.
         context: of multiprocessing; only local processes need one.
+        stacks: descriptor of the file that processes write their stacks to, below 0 for none.
     """
 
     segment: Segment
     hooks: Hooks
     make_process: Callable[..., Any]
     context: Any
+    stacks: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ Event: TypeAlias = Started | StartFailed | Ready | HookFailed | Results | Revoke
 
 
 class Engine(Protocol):
-    """Makes workers and talks to them; all but `wake` and the encoding is the scheduler's alone.
+    """Makes workers and talks to them; all but `wake`, `stack` and the encoding is the scheduler's.
 
     Attributes:
         name: of the engine, as metrics show it.
@@ -176,6 +178,13 @@ class Engine(Protocol):
 
     def memory(self, worker: WorkerId) -> int:
         """Return a worker's resident memory now, bytes; 0 where it has none of its own."""
+
+    def stack(self, worker: WorkerId) -> str:
+        """Return the Python stack of a worker, from any thread; waits, but not for long.
+
+        Raises:
+            StackUnavailableError: it can't be had (now); the message says why.
+        """
 
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait until there are events, `wake` was called, or the time (seconds) is over."""

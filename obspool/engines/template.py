@@ -33,6 +33,7 @@ from obspool import _fork
 from obspool.claim_lock import ClaimLock
 from obspool.engines.protocol import WorkerId
 from obspool.engines.starter import adopt, list_process, reap, start_unlisted
+from obspool.worker import stacks
 from obspool.worker.process import WorkerSpec, arm, die_with_parent, ignore, main
 
 if TYPE_CHECKING:
@@ -291,6 +292,7 @@ def serve(plan: Plan, channel: socket.socket, lifeline: int, pool: int) -> None:
     """
     die_with_parent(lifeline, pool)
     _fork.settle()
+    stacks.arm(plan.stacks)  # for all workers: each one's own would cost it 60 µs
     gc.freeze()
     _Server(plan, channel, pool).run()
 
@@ -390,6 +392,7 @@ class _Server:
                 plan.segment,
                 ClaimLock(lock),
                 plan.hooks,
+                -1,  # as the template itself is armed
             )
             process = self._process
             process._args = (spec,)  # noqa: SLF001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from obspool.engines.protocol import (
     StartFailed,
     WorkerId,
 )
+from obspool.engines.stacks import tidy
+from obspool.errors import StackUnavailableError
 from obspool.functions import Function, name_of
 from obspool.telemetry.bank import Bank, Claims
+from obspool.worker import stacks
 from obspool.worker.outbox import Outbox
 from obspool.worker.runner import Runner
 
@@ -51,6 +55,7 @@ class _Worker:
 
     claims: Claims
     batches: queue.SimpleQueue[Batch | None]
+    thread: threading.Thread | None = None
 
 
 class ThreadHandle:
@@ -100,7 +105,7 @@ class ThreadEngine:
         claims = Claims(segment.cells, segment.layout, *worker, lock)
         claims.reset()
         made = _Worker(claims, queue.SimpleQueue())
-        thread = threading.Thread(
+        made.thread = thread = threading.Thread(
             target=self._run,
             args=(worker, made),
             name=f"obspool-{self._name}-{worker.slot}",
@@ -196,6 +201,19 @@ class ThreadEngine:
     def memory(self, worker: WorkerId) -> int:  # noqa: ARG002
         """Return 0: threads share their process's."""
         return 0
+
+    def stack(self, worker: WorkerId) -> str:
+        """Look at the thread's frames."""
+        known = self._workers.get(worker)
+        thread = None if known is None else known.thread
+        frame = None if thread is None else sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
+        if thread is None or frame is None:
+            raise StackUnavailableError(
+                f"no stack of the thread in slot {worker.slot}: it has not begun, or has ended"
+            )
+        return tidy(
+            f"Thread {thread.name} (most recent call first):\n{''.join(stacks.lines(frame))}"
+        )
 
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait for the first event; take those that are there already with it."""

@@ -18,6 +18,7 @@ from types import FunctionType
 from obspool import _fork, wire
 from obspool.messages import INTERRUPT, Hooks
 from obspool.telemetry.bank import Bank, Claims
+from obspool.worker import stacks
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
 from obspool.worker.runner import Runner
@@ -76,6 +77,8 @@ class WorkerSpec:
         lock: its claim lock.
         hooks: what the pool's user wants called.
         parent: pid of the pool's process.
+        stacks: descriptor of the file for its stack; below 0 where there is none, or where the
+            process writes to it already.
         pickled: the hooks, where this is not a forked process.
     """
 
@@ -88,6 +91,7 @@ class WorkerSpec:
         segment: Any,
         lock: Any,
         hooks: Hooks,
+        stacks: int,
     ) -> None:
         self.slot = slot
         self.generation = generation
@@ -97,6 +101,7 @@ class WorkerSpec:
         self.lock = lock
         self.hooks = hooks
         self.parent = os.getpid()
+        self.stacks = stacks
         self.pickled: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,6 +115,7 @@ class WorkerSpec:
             **self.__dict__,
             "channel": DupFd(self.channel),
             "lifeline": DupFd(self.lifeline),
+            "stacks": DupFd(self.stacks) if self.stacks >= 0 else None,
             "segment": (DupFd(self.segment.fd), layout.slots, layout.header_words),
             "hooks": Hooks(),
             "pickled": dumps(self.hooks),
@@ -122,6 +128,7 @@ class WorkerSpec:
         self.__dict__.update(state)
         self.channel = state["channel"].detach()
         self.lifeline = state["lifeline"].detach()
+        self.stacks = state["stacks"].detach() if state["stacks"] is not None else -1
         descriptor, slots, header_words = state["segment"]
         fd = descriptor.detach()
         self.segment = attach(fd, slots, header_words)
@@ -189,12 +196,15 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
         hooks: Hooks = spec.hooks if spec.pickled is None else codec.load(spec.pickled)
         if hooks.initializer is not None:
             main_before.update(main_namespace())
+            stacks.arm(spec.stacks)  # an initializer may be what hangs
+            spec.stacks = -1
             hooks.initializer(*hooks.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
         _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
         return None
     spec.hooks, spec.pickled = Hooks(), None  # what the initializer had is nobody's any more
     channel.sendall(_READY)
+    stacks.arm(spec.stacks)  # while the parent makes others, and sends work
     return Hooks(finalizer=hooks.finalizer, describe=hooks.describe)
 
 
