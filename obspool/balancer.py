@@ -68,7 +68,7 @@ class Balancer:
         _, worker, waiting = best
         if now - worker.asked_at < AFTER:
             return
-        worker.asked_at = now
+        worker.asked_at, worker.unanswered = now, True
         self._wait = min(self._wait * 2, LONGEST_WAIT)
         self._ask(worker, max(1, waiting * idle // (idle + 1)))
 

@@ -53,7 +53,10 @@ class Callbacks:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            try:
+                call()
+            except BaseException:  # whatever it is, it must not end the thread of all callbacks
+                _log.exception("a callback of the pool's own failed")
             del call
 
     def _run_callback(self, result: AsyncResult) -> None:

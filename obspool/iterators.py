@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from obspool.handle import Handle
-from obspool.jobs import FAILURES, PARENT_ERROR
+from obspool.jobs import PARENT_ERROR
 from obspool.messages import Kind
 from obspool.results import is_of_items
 from obspool.waiting import Waiters
@@ -145,7 +145,8 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
         Raises:
             StopIteration: there are no more.
             multiprocessing.TimeoutError: none arrived within `timeout` seconds.
-            Exception: what the call on this item raised; `next` may be called again.
+            Exception: what the call on this item raised; `next` may be called again. Instead of a
+                StopIteration, which would end a loop as if there were no more, RuntimeError.
         """
         deadline = None if timeout is None else monotonic() + timeout
         while True:
@@ -153,15 +154,20 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
                 found = self._take()
             if found is not None:
                 try:
-                    return self._open(*found)
-                except Exception:
-                    raise
+                    kind, value = self._open(*found)
+                    if kind == _VALUE or self._returns(kind, value):
+                        self._yielded += 1
+                        return value
                 except BaseException:  # interrupted: it hasn't been handed over
                     with self._lock:
                         self._current.appendleft(found)
                         if self._room is not None:
                             self._room.took(-1)
                     raise
+                self._yielded += 1
+                if isinstance(value, StopIteration):  # as PEP 479 has it for generators
+                    raise RuntimeError("an item raised StopIteration") from value
+                raise value
             if self._all and not self._inbox:
                 raise StopIteration
             left = None if deadline is None else deadline - monotonic()
@@ -197,17 +203,21 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
             self._room.took(1)
         return current.popleft()
 
-    def _open(self, kind: int, payload: Any, count: int) -> Any:
+    def _open(self, kind: int, payload: Any, count: int) -> tuple[int, Any]:
+        """Decode a payload: to a value, or to an error of the parent's or the item's."""
         if kind == Kind.LIST:
-            kind, payload = self._open_list(payload, count)
-        elif kind == Kind.ITEMS:
-            kind, payload = _VALUE, self._decode(payload)
-        elif kind in FAILURES and kind != PARENT_ERROR:
-            kind, payload = PARENT_ERROR, self._decode(payload)
-        self._yielded += 1
-        if kind == PARENT_ERROR and not (self._returns_errors and is_of_items(kind, payload)):
-            raise payload
-        return payload
+            return self._open_list(payload, count)
+        if kind in {_VALUE, PARENT_ERROR}:
+            return kind, payload
+        try:
+            value = self._decode(payload)
+        except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
+            return PARENT_ERROR, error
+        return (_VALUE if kind == Kind.ITEMS else kind), value
+
+    def _returns(self, kind: int, error: Any) -> bool:
+        """Tell whether an error is to be returned as a result."""
+        return self._returns_errors and is_of_items(kind, error)
 
     def _open_list(self, payload: Any, count: int) -> tuple[int, Any]:
         """Decode a chunk's results; return the first, and keep the others for the next calls."""
@@ -222,7 +232,7 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
 
     def waiting(self) -> int:
         """Return how many items have arrived and were not asked for yet."""
-        return self._received - self._yielded
+        return max(0, self._received - self._yielded)
 
     def exhausted(self) -> bool:
         """Return whether everything has arrived and was asked for."""

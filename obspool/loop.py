@@ -44,7 +44,7 @@ from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
 from obspool.telemetry.recorder import Recorder
-from obspool.waiting import Flag
+from obspool.waiting import Flag, forbidden
 from obspool.words import EventKind, ExitReason, PoolOutcome, PoolState
 
 if TYPE_CHECKING:
@@ -248,6 +248,10 @@ class Loop:
     # -- the rounds
 
     def _run(self) -> None:
+        with forbidden():
+            self._live()
+
+    def _live(self) -> None:
         try:
             self._begin()
             while not self._round():
@@ -348,7 +352,7 @@ class Loop:
         """Say why a hook failed, from the callbacks' thread: what it raised is user code."""
         try:
             error = self.engine.decode(event.error)
-        except Exception as failure:  # noqa: BLE001 - the next best reason
+        except BaseException as failure:  # noqa: BLE001 - the next best reason
             error = failure
         if initial:
             self.post(self.supervisor.start_failed, event.worker, error)

@@ -151,6 +151,8 @@ class Scheduler:
             if slot.current is not None
             and slot.current.state is WorkerState.IDLE
             and not offers.is_expected(slot.current.id)
+            # It has kept what it was asked for: it runs that, or is stopped, with its claim lock.
+            and not (slot.current.unanswered and slot.current.outstanding)
         ]
         if not self.paused and (self._queue or self._ledger.again):
             if len(able) > 1:
@@ -378,7 +380,7 @@ class Scheduler:
         worker = self._supervisor.workers.get(event.worker)
         if worker is None or worker.distrusted or self._ledger.given_up:
             return
-        worker.progress_at = now
+        worker.progress_at, worker.unanswered = now, False
         self._recycling.look_at(worker, now)
         worker.busy += event.busy
         function = worker.outstanding[0].job.function  # without any: an answer to no question
@@ -402,6 +404,7 @@ class Scheduler:
         """Queue again what a worker gave back."""
         worker = self._supervisor.workers.get(event.worker)
         if worker is not None:
+            worker.unanswered = False
             parts = self._balancer.gained()
             self._ledger.take_back(worker, event.first, event.until, parts)
             self._leave(worker)

@@ -58,6 +58,7 @@ class Worker:
         busy: time in tasks that aren't complete yet, ns.
         progress_at: when it was last given work or gave results, ns.
         asked_at: when it was last asked to give work back, ns.
+        unanswered: it has given back nothing since, and shown no other progress.
         begun: number below which its items had begun when that was last looked at; only where
             items are timed.
         begun_at: when that was first seen, ns.
@@ -88,6 +89,7 @@ class Worker:
         "state",
         "tasks",
         "tasks_left",
+        "unanswered",
     )
 
     def __init__(self, worker_id: WorkerId, tasks_left: int) -> None:
@@ -103,7 +105,7 @@ class Worker:
         self.handle: Any = None
         self.pid = 0
         self.busy = 0
-        self.condemned = self.distrusted = False
+        self.condemned = self.distrusted = self.unanswered = False
         self.started_at = time.monotonic_ns()
         self.ready_at = 0
         self.progress_at = 0

@@ -7,13 +7,30 @@ Event or a Condition would be held by that very thread.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
-from threading import Lock
+from contextlib import contextmanager, suppress
+from threading import Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+# Threads for which others wait.
+_never: set[int] = set()
+
+
+@contextmanager
+def forbidden() -> Iterator[None]:
+    """Keep this thread from waiting: it is one for which others wait.
+
+    The garbage collector runs a `__del__` in any thread; one that waits for a result in the thread
+    that brings it would wait for ever, and everybody else with it.
+    """
+    _never.add(get_ident())
+    try:
+        yield
+    finally:
+        _never.discard(get_ident())
 
 
 class Waiters:
@@ -25,7 +42,16 @@ class Waiters:
         self._locks: deque[Lock] = deque()
 
     def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until told, or the timeout (seconds) is over; return whether it is ready now."""
+        """Wait until told, or the timeout (seconds) is over; return whether it is ready now.
+
+        Raises:
+            RuntimeError: this thread is one for which others wait.
+        """
+        if get_ident() in _never and not ready():
+            raise RuntimeError(
+                "a pool's own thread can't wait for a pool: this code runs there because the "
+                "garbage collector found it there"
+            )
         lock = Lock()
         lock.acquire()
         self._locks.append(lock)

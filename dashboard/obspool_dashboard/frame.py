@@ -117,8 +117,7 @@ class Frame:
         }
         return tuple(
             self._row(worker, usual.get(worker.function or ""))
-            for worker in self.snapshot.workers
-            if not worker.removed
+            for worker in self.snapshot.present_workers
         )
 
     @property

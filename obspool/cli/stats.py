@@ -78,7 +78,7 @@ def described(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.workers:
         yield ""
         now = snapshot.time if snapshot.alive else snapshot.ended_time or snapshot.heartbeat_time
-        rows = [_worker(each, now) for each in snapshot.workers if not each.removed]
+        rows = [_worker(each, now) for each in snapshot.present_workers]
         yield from aligned(_WORKER_COLUMNS, rows)
     if snapshot.jobs:
         yield ""

@@ -13,6 +13,8 @@ from contextlib import suppress
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
+from obspool.waiting import forbidden
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,10 @@ class Starter:
         self._requests.put(None)
 
     def _run(self) -> None:
+        with forbidden():
+            self._serve()
+
+    def _serve(self) -> None:
         while True:
             try:
                 what = self._requests.get(timeout=1.0)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from obspool.words import ExitReason, WorkerState
+from obspool.words import WorkerState
 
 if TYPE_CHECKING:
-    from obspool.words import EventKind, JobKind, Outcome, PoolOutcome, PoolState
+    from obspool.words import EventKind, ExitReason, JobKind, Outcome, PoolOutcome, PoolState
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,6 @@ class WorkerSnapshot:
         """The function that runs and, where items are described, which one; None when idle."""
         return f"{self.function} {self.description}" if self.description else self.function
 
-    @property
-    def removed(self) -> bool:
-        """Whether the slot was one too many, and is empty: it only counts in sums."""
-        return self.state is WorkerState.GONE and self.exit_reason is ExitReason.RESIZE
-
 
 @dataclass(frozen=True, slots=True)
 class JobSnapshot:
@@ -259,6 +254,12 @@ class Snapshot:
     worker_startup: Histogram
     jobs: tuple[JobSnapshot, ...]
     events: tuple[Event, ...]
+
+    @property
+    def present_workers(self) -> tuple[WorkerSnapshot, ...]:
+        """The rows to show: without empty slots that a resize removed, which count in sums only."""
+        size = self.workers_configured
+        return tuple(w for w in self.workers if w.slot < size or w.state is not WorkerState.GONE)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the snapshot as plain dicts, lists, strings and numbers, ready for JSON."""

@@ -257,9 +257,12 @@ def test_an_initializer_that_raises_breaks_the_pool(mp_context: BaseContext) -> 
         assert pool.stats().outcome == "broken"
 
 
-def test_an_initializer_that_exits_breaks_the_pool() -> None:
+def test_an_initializer_that_exits_breaks_the_pool(mp_context: BaseContext) -> None:
     """sys.exit and death in an initializer too."""
-    with Pool(1, work.die, ("_exit",)) as pool, pytest.raises(PoolBrokenError, match="exit code 7"):
+    with (
+        Pool(1, work.die, ("_exit",), context=mp_context) as pool,
+        pytest.raises(PoolBrokenError, match="exit code 7"),
+    ):
         pool.map_async(work.double, range(5)).get(GET)
 
 

@@ -255,9 +255,11 @@ def _take_memory(group: str) -> int:
     return len(bytearray(256 << 20))
 
 
-def test_a_worker_that_runs_out_of_memory_is_said_to_have(memory_limit: Path) -> None:
+def test_a_worker_that_runs_out_of_memory_is_said_to_have(
+    mp_context: BaseContext, memory_limit: Path
+) -> None:
     """The kernel's SIGKILL is told from anybody else's, by its counters."""
-    with Pool(1) as pool:
+    with Pool(1, context=mp_context) as pool:
         poll(lambda: pool._live().engine._oom_kills)  # type: ignore[attr-defined]
         with pytest.raises(WorkerLostError, match="SIGKILL, probably out of memory") as caught:
             pool.apply(_take_memory, (str(memory_limit),))
@@ -273,9 +275,11 @@ def _wait_in_start(path: str) -> None:
     work.until_there(str(Path(path, "go")))
 
 
-def test_killing_all_workers_once_while_they_start_breaks_no_pool(tmp_path: Path) -> None:
+def test_killing_all_workers_once_while_they_start_breaks_no_pool(
+    mp_context: BaseContext, tmp_path: Path
+) -> None:
     """That is one trouble, which may be over, not three in a row."""
-    with Pool(4, _wait_in_start, (str(tmp_path),)) as pool:
+    with Pool(4, _wait_in_start, (str(tmp_path),), context=mp_context) as pool:
         poll(lambda: len(list(tmp_path.iterdir())) == 4)
         for process in pool._pool:
             os.kill(process.pid, signal.SIGKILL)
