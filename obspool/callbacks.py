@@ -55,7 +55,7 @@ class Callbacks:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except BaseException:  # whatever it is, it must not end the thread of all callbacks
+            except BaseException:  # noqa: BLE001 - it must not end the thread of all callbacks
                 _log.exception("a callback of the pool's own failed")
             del call
 
