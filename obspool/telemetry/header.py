@@ -41,6 +41,7 @@ MAX_SLOTS = 8192
 MAX_RECORD_WORDS = 1 << 16
 _MAX_BUCKETS = 256
 _COMPACT = (",", ":")
+_FACTS = tuple(field.name for field in dataclasses.fields(PoolFacts))
 _MAX_TEXT = 1024
 _MAX_LABELS = 64
 _MAX_SECONDS = 2**40
@@ -125,7 +126,8 @@ def encode(facts: PoolFacts, layout: Layout) -> bytes:
 
 
 def _json(facts: PoolFacts, layout: Layout) -> bytes:
-    own = json.dumps(dataclasses.asdict(facts), separators=_COMPACT)
+    fields = {name: getattr(facts, name) for name in _FACTS}
+    own = json.dumps(fields, separators=_COMPACT)
     return f'{{"facts":{own},{_shape(layout.slots, layout.header_words)}'.encode("ascii")
 
 
