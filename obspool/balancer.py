@@ -78,7 +78,7 @@ class Balancer:
             first = worker.outstanding[0]
             begin = first.first + (first.count if self._whole and first.job.listed else 0)
             if begin < worker.next_seq:
-                self._engine.revoke(worker.id, begin, worker.next_seq, exact=False)
+                self._engine.revoke(worker.id, begin, worker.next_seq, exact=self._whole)
 
     def rest(self) -> None:
         """Nothing runs: there is nothing to look at."""

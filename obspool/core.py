@@ -45,7 +45,7 @@ class Core:
     """A pool's engine room, as callers see it.
 
     Attributes:
-        workers: how many there are to be.
+        max_tasks: after how many tasks workers are replaced, None: never.
         metrics_url: where this process serves /metrics for the pool, None where it doesn't.
     """
 
@@ -57,7 +57,7 @@ class Core:
         self.calls = loop.calls
         self.ended = loop.ended
         self.pid = os.getpid()
-        self.workers = loop.supervisor.size
+        self.max_tasks = loop.supervisor.max_tasks
         self.metrics_url: str | None = None
 
     def open(self) -> None:
@@ -72,6 +72,11 @@ class Core:
         if loop.error is not None:
             loop.ended.wait()
             raise loop.error
+
+    @property
+    def workers(self) -> int:
+        """How many there are to be."""
+        return self.supervisor.wanted
 
     @property
     def closing(self) -> bool:
@@ -211,7 +216,7 @@ class Core:
             OSError: there is no room for their telemetry.
         """
         self.segment.grow(workers)
-        self.workers = workers
+        self.supervisor.wanted = workers  # until the scheduler's thread says so, too
         self.post(self._loop.resize, workers, by)
 
     def recycle(self, slot: int | None, by: str = "the program") -> None:
@@ -226,6 +231,7 @@ class Core:
 
     def set_max_tasks(self, limit: int | None, by: str = "the program") -> None:
         """Change after how many tasks workers are replaced."""
+        self.max_tasks = limit
         self.post(self._loop.set_max_tasks, limit, by)
 
     def cancel_job(self, number: int, *, running: bool, by: str = "the program") -> None:
@@ -270,10 +276,8 @@ class Core:
             case Command.STACK:
                 return self.stack(asked["slot"])
             case Command.CLOSE:
-                self.post(self._loop.note, f"close by {who}")
                 self.close(who)
             case Command.TERMINATE:
-                self.post(self._loop.note, f"terminate by {who}")
                 self.terminate(who)
         return ""
 

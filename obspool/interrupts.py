@@ -35,7 +35,11 @@ class Interrupts:
         look_at: when to look again though nothing happened, ns.
     """
 
-    def __init__(self, engine: Engine, supervisor: Supervisor, offers: Offers) -> None:
+    def __init__(
+        self, engine: Engine, supervisor: Supervisor, offers: Offers, *, balance: bool
+    ) -> None:
+        """`balance=False`: a chunk of another job is never cut."""
+        self._whole = not balance
         self._engine = engine
         self._supervisor = supervisor
         self._offers = offers
@@ -71,7 +75,7 @@ class Interrupts:
                 if begun != worker.begun:
                     worker.begun, worker.begun_at = begun, now
                 self._take_back(worker, begun)
-                self._end_overdue(worker, begun, now)
+                self._end_running(worker, begun, now)
 
     def _take_back(self, worker: Worker, begun: int) -> None:
         """Ask for what has not begun of cancelled jobs, and so for what is behind it."""
@@ -80,10 +84,10 @@ class Interrupts:
         for sent in worker.outstanding:
             if sent.job.dropped is not None and sent.first + sent.count > begun:
                 first = max(sent.first, begun)
-                self._engine.revoke(worker.id, first, worker.next_seq, exact=False)
+                self._engine.revoke(worker.id, first, worker.next_seq, exact=self._whole)
                 return
 
-    def _end_overdue(self, worker: Worker, begun: int, now: int) -> None:
+    def _end_running(self, worker: Worker, begun: int, now: int) -> None:
         """Interrupt what runs, if it must end; kill its worker if it must have ended."""
         running = _running(worker, begun)
         job = running.job

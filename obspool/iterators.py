@@ -167,6 +167,8 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
                 self._yielded += 1
                 if isinstance(value, StopIteration):  # as PEP 479 has it for generators
                     raise RuntimeError("an item raised StopIteration") from value
+                if not is_of_items(kind, value):  # one object for all that is left
+                    raise value.with_traceback(None)
                 raise value
             if self._all and not self._inbox:
                 raise StopIteration

@@ -253,7 +253,7 @@ class Ledger:
     def lose(self, worker: Worker, event: Exited) -> None:
         """Settle what a dead worker had: what had begun is lost, the rest runs elsewhere."""
         again: list[Sent] = []
-        seen = LastSeen(*self._recorder.last_seen(worker.id))
+        seen = LastSeen(*self._recorder.last_seen(worker.id, event.begun))
         for index, sent in enumerate(worker.outstanding):
             begun = min(max(event.begun - sent.first, sent.received), sent.count)
             if not index and begun == sent.received:
@@ -261,7 +261,7 @@ class Ledger:
                 if sent.attempts >= ATTEMPTS:  # whatever kills workers on its way: not for ever
                     begun = sent.count if sent.job.listed else begun + 1
             rest = self._cut(worker, sent, begun)
-            self._end_overdue(worker, event, sent)
+            self._settle_condemned(worker, event, sent)
             lost = sent.count - sent.received
             if lost and sent.losses < sent.job.retries:
                 again += self._retry(worker, sent, event.begun - 1 - sent.first - sent.received)
@@ -279,15 +279,18 @@ class Ledger:
             else:
                 self._give_up(sent, sent.job.dropped)
 
-    def _end_overdue(self, worker: Worker, event: Exited, sent: Sent) -> None:
+    def _settle_condemned(self, worker: Worker, event: Exited, sent: Sent) -> None:
         """Settle the item for which its worker was killed, if it is in this run."""
         ran = event.begun - 1 - sent.first
-        if not worker.condemned or not sent.received <= ran < sent.count:
+        # The one that was to end may have done so just before; then another has begun.
+        timed_out = worker.reason is ExitReason.TIMEOUT
+        meant = sent.job.timeout if timed_out else sent.job.interrupted_at
+        if not (worker.condemned and meant and sent.received <= ran < sent.count):
             return
         overdue = self._cut(worker, sent, ran)
         if overdue is None:
             return
-        if worker.reason is ExitReason.TIMEOUT:
+        if timed_out:
             self._give_up(overdue, overdue_error(worker, overdue), Outcome.TIMEOUT)
         else:
             self._give_up(overdue, cancelled_error(worker, overdue))
@@ -342,11 +345,17 @@ class Ledger:
             job.failed_outcome = Outcome.CANCELLED
             job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
         job.dropped = error
-        if any(sent.job is job for sent in self.again):
-            mine = [sent for sent in self.again if sent.job is job]
-            self.again = deque(sent for sent in self.again if sent.job is not job)
-            for sent in mine:
+        # What its feeder has counted and is about to append: nobody will take it.
+        late = job.tasks_counted - job.tasks_taken
+        self.queued -= late
+        self._recorder.tasks_completed[_CANCELLED] += late
+        self._recorder.items_completed[_CANCELLED] += job.items_counted - job.items_taken
+        again, self.again = self.again, deque()
+        for sent in again:
+            if sent.job is job:
                 self._give_up(sent, error)
+            else:
+                self.again.append(sent)
         job.release_feeder()
         self.collect(job)
 

@@ -70,7 +70,7 @@ GIVE_UP_AFTER = 4.0
 
 
 class Loop:
-    """A pool's thread; all but `post` and `job` runs in it, once it is started.
+    """A pool's thread; what stands under "from any thread" doesn't run in it, all else does.
 
     Attributes:
         inbox: what callers want done.
@@ -113,7 +113,7 @@ class Loop:
             self._ledger,
             self.offers,
             self._recycling,
-            Interrupts(engine, self.supervisor, self.offers),
+            Interrupts(engine, self.supervisor, self.offers, balance=balance),
             balance=balance,
         )
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -162,6 +162,18 @@ class Loop:
     def _count_callback_error(self) -> None:
         # At once, from the callbacks' thread: the last callback may outlast the scheduler's.
         self._recorder.count_callback_error()
+
+    def _hook_failed(self, event: HookFailed, *, initial: bool) -> None:
+        """Say why a hook failed, from the callbacks' thread: what it raised is user code."""
+        try:
+            error = self.engine.decode(event.error)
+        except BaseException as failure:  # noqa: BLE001 - the next best reason
+            error = failure
+        if initial:
+            self.post(self.supervisor.start_failed, event.worker, error)
+        else:
+            slot = event.worker.slot
+            _log.error("the finalizer of the worker in slot %d raised %r", slot, error)
 
     # -- what callers want
 
@@ -213,6 +225,7 @@ class Loop:
     def resize(self, workers: int, by: str) -> None:
         """Have so many workers."""
         before, self._recorder.workers_configured = self.supervisor.size, workers
+        self.supervisor.wanted = workers
         self.note(f"resize from {before} to {workers} by {by}")
         for worker in self.supervisor.resize(workers):
             self._scheduler.retire(worker, ExitReason.RESIZE)
@@ -221,8 +234,10 @@ class Loop:
     def recycle(self, slot: int | None, by: str) -> None:
         """Have a worker replaced, or all."""
         self.note(f"recycle {'all workers' if slot is None else f'slot {slot}'} by {by}")
-        size = self.supervisor.size
-        for one in self.supervisor.slots[:size] if slot is None else [self.supervisor.slots[slot]]:
+        slots = self.supervisor.slots
+        # None where the slot is still to come: callers see the size that is wanted.
+        which = slots[: self.supervisor.size] if slot is None else slots[slot : slot + 1]
+        for one in which:
             if one.current is not None:
                 self._recycling.want(one.current, ExitReason.COMMAND)
 
@@ -347,18 +362,6 @@ class Loop:
                 self.error = self.error or event.error
                 self.terminate("the pool itself")
             self._see_opened(event.worker)
-
-    def _hook_failed(self, event: HookFailed, *, initial: bool) -> None:
-        """Say why a hook failed, from the callbacks' thread: what it raised is user code."""
-        try:
-            error = self.engine.decode(event.error)
-        except BaseException as failure:  # noqa: BLE001 - the next best reason
-            error = failure
-        if initial:
-            self.post(self.supervisor.start_failed, event.worker, error)
-        else:
-            slot = event.worker.slot
-            _log.error("the finalizer of the worker in slot %d raised %r", slot, error)
 
     def _see_opened(self, worker: WorkerId) -> None:
         self._unopened.discard(worker)

@@ -126,7 +126,6 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         self._timeout = timeout
         self._retries = retries
         self._wanted = processes
-        self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._hooks = Hooks(initializer, self._initargs, finalizer, describe)
@@ -183,6 +182,11 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
     @_processes.setter
     def _processes(self, value: int) -> None:
         self.resize(value)
+
+    @property
+    def _maxtasksperchild(self) -> int | None:
+        """After how many tasks workers are replaced."""
+        return None if self._core is None else self._core.max_tasks
 
     def _repopulate_pool(self) -> None:
         """See that every slot has its worker: the supervisor does so by itself."""
@@ -319,7 +323,6 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         """
         check_max_tasks(maxtasksperchild)
         self._check_running()
-        self._maxtasksperchild = maxtasksperchild
         self._live().set_max_tasks(maxtasksperchild)
 
     # -- the end

@@ -10,7 +10,7 @@ Everything here runs in the scheduler's thread, and nothing of it is user code.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class Scheduler:
         self._interrupts = interrupts
         self.paused = False
         self._hold_at: int | None = None
-        self._queue: deque[Job] = deque()  # jobs that have, or will have, something to send
+        self._queue: OrderedDict[int, Job] = OrderedDict()  # that have, or will have, work to send
         self._feeding: dict[int, Job] = {}  # those whose feeders are at work
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
 
@@ -81,7 +81,7 @@ class Scheduler:
         """Take a job's tasks into the queue."""
         self._interrupts.watch(job)
         self._ledger.submit(job)
-        self._queue.append(job)
+        self._queue[job.id] = job
         self._feeding[job.id] = job
         self._see_fed()
 
@@ -126,7 +126,9 @@ class Scheduler:
         again, queue = self._ledger.again, self._queue
         waiting = [sent.job.submitted for sent in again]
         waiting += [
-            job.submitted for job in (*self._feeding.values(), *islice(queue, 1)) if job.pending
+            job.submitted
+            for job in (*self._feeding.values(), *islice(queue.values(), 1))
+            if job.pending
         ]
         self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
         self._recorder.queue_oldest = min(waiting, default=0)
@@ -201,6 +203,8 @@ class Scheduler:
     def cancel(self, job: Job, error: BaseException, now: int, *, running: bool) -> None:
         """Have what has not begun of a job never begin; interrupt what runs, if that is asked."""
         self._ledger.drop(job, error)
+        self._queue.pop(job.id, None)
+        self._feeding.pop(job.id, None)
         if running:
             job.interrupted_at = now
         if job.id in self._ledger.jobs:
@@ -261,14 +265,14 @@ class Scheduler:
             return self._ledger.again[0].job
         queue = self._queue
         for _ in range(len(queue)):
-            job = queue[0]
+            job = next(iter(queue.values()))
             fed = job.fed  # before `pending`: the feeder sets it after its last append
             if job.pending:
                 return job
             if fed:
-                queue.popleft()
+                del queue[job.id]
             else:
-                queue.rotate(-1)
+                queue.move_to_end(job.id)
         return None
 
     def _give(self, worker: Worker, workers: int, now: int) -> bool:

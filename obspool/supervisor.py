@@ -37,9 +37,10 @@ START_FAILURES = 3
 # Tasks for a worker: as good as without end.
 NO_LIMIT = 1 << 60
 
-# Seconds until a worker that isn't ready is taken for stuck: it may have inherited a held lock. An
-# initializer may load a model for minutes, so this is generous.
-READY_TIMEOUT = 600.0
+# Seconds until a worker that isn't ready is taken for stuck (it may have inherited a held lock), or
+# one that has nothing left to do and doesn't end. An initializer may load a model for minutes, and
+# a finalizer may save one, so this is generous.
+HOOK_TIMEOUT = 600.0
 
 
 class Worker:
@@ -56,6 +57,7 @@ class Worker:
         condemned: killed because its item had to end.
         forget: numbers of functions that it doesn't need any more.
         busy: time in tasks that aren't complete yet, ns.
+        stopped_at: when it was told to end after that, ns.
         progress_at: when it was last given work or gave results, ns.
         asked_at: when it was last asked to give work back, ns.
         unanswered: it has given back nothing since, and shown no other progress.
@@ -87,6 +89,7 @@ class Worker:
         "spread",
         "started_at",
         "state",
+        "stopped_at",
         "tasks",
         "tasks_left",
         "unanswered",
@@ -108,7 +111,7 @@ class Worker:
         self.condemned = self.distrusted = self.unanswered = False
         self.started_at = time.monotonic_ns()
         self.ready_at = 0
-        self.progress_at = 0
+        self.progress_at = self.stopped_at = 0
         self.asked_at = self.measured_at = 0
         self.begun = self.begun_at = 0
         self.spread = random.uniform(0.9, 1.1)  # noqa: S311 - nothing to guess
@@ -134,7 +137,9 @@ class Supervisor:
 
     Attributes:
         size: how many slots are to be; those from there on only end what they run.
+        wanted: the same, as soon as somebody has asked for another size.
         slots: all that ever were.
+        max_tasks: after how many tasks a worker is replaced, None: never.
         workers: those that exist, or are on their way.
     """
 
@@ -143,8 +148,8 @@ class Supervisor:
     ) -> None:
         self._engine = engine
         self._recorder = recorder
-        self._max_tasks = max_tasks or NO_LIMIT
-        self.size = slots
+        self.max_tasks = max_tasks
+        self.size = self.wanted = slots
         self.slots = [Slot(index) for index in range(slots)]
         self.workers: dict[WorkerId, Worker] = {}
         self._failures = 0
@@ -165,7 +170,7 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         slot.generation += 1
-        worker = Worker(WorkerId(slot.index, slot.generation), self._max_tasks)
+        worker = Worker(WorkerId(slot.index, slot.generation), self.max_tasks or NO_LIMIT)
         if slot.current is None:
             slot.current = worker
         else:
@@ -314,8 +319,7 @@ class Supervisor:
     def drain(self, worker: Worker, reason: ExitReason) -> None:
         """Let a worker end after what it was sent; its successor may start now."""
         worker.reason = reason
-        self._set_state(worker, WorkerState.DRAINING)
-        self._engine.stop(worker.id)
+        self._stop(worker)
         self._fill(self.slots[worker.id.slot])
 
     def may_drain(self) -> bool:
@@ -349,8 +353,8 @@ class Supervisor:
 
     def set_max_tasks(self, limit: int | None) -> list[Worker]:
         """Change how many tasks a worker may run; return those that have run as many already."""
-        more = (limit or NO_LIMIT) - self._max_tasks
-        self._max_tasks += more
+        more = (limit or NO_LIMIT) - (self.max_tasks or NO_LIMIT)
+        self.max_tasks = limit
         going_on = {WorkerState.STARTING, WorkerState.IDLE}
         workers = [worker for worker in self.workers.values() if worker.state in going_on]
         for worker in workers:
@@ -369,8 +373,12 @@ class Supervisor:
         """End an idle worker politely."""
         worker.reason = worker.reason or reason
         if worker.state is not WorkerState.DRAINING:
-            self._set_state(worker, WorkerState.DRAINING)
-            self._engine.stop(worker.id)
+            self._stop(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        worker.stopped_at = time.monotonic_ns()
+        self._set_state(worker, WorkerState.DRAINING)
+        self._engine.stop(worker.id)
 
     def shut_down(self) -> None:
         """End all workers when they have run what they have; none is started again."""
@@ -387,9 +395,18 @@ class Supervisor:
             self._engine.kill(worker.id, hard=hard)
 
     def overdue(self, now: int) -> list[Worker]:
-        """Return the workers that have not become ready in time."""
-        limit = now - round(READY_TIMEOUT * 1_000_000_000)
-        return [w for w in self.workers.values() if not w.ready_at and w.started_at < limit]
+        """Return the workers that have not become ready, or have not ended, in time."""
+        limit = now - round(HOOK_TIMEOUT * 1_000_000_000)
+        return [
+            worker
+            for worker in self.workers.values()
+            if (not worker.ready_at and worker.started_at < limit)
+            or (
+                worker.stopped_at
+                and not worker.outstanding
+                and max(worker.stopped_at, worker.progress_at) < limit
+            )
+        ]
 
     def _set_state(self, worker: Worker, state: WorkerState) -> None:
         worker.state = state

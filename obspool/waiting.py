@@ -6,6 +6,7 @@ Event or a Condition would be held by that very thread.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextlib import contextmanager, suppress
 from threading import Lock, get_ident
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Threads for which others wait.
+# Threads for which others wait. A forked child has none of them, but one with the number of that
+# which forked.
 _never: set[int] = set()
+os.register_at_fork(after_in_child=_never.clear)
 
 
 @contextmanager

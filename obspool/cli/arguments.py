@@ -7,13 +7,13 @@ import math
 from typing import TYPE_CHECKING
 
 from obspool._version import __version__
+from obspool.telemetry.layout import MOST_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERVAL_BOUNDS = (0.25, 10.0)  # seconds between two frames of `top`
 _LONGEST = 7 * 24 * 60.0  # minutes of the demo
-_MOST_WORKERS = 1024
 _MOST = 2**63 - 1  # what a pool can be told
 
 _DESCRIPTION = "See into the process pools of this host, and steer them."
@@ -247,10 +247,8 @@ def _number(text: str, low: float, high: float, unit: str) -> float:
 
 def _workers(text: str) -> int:
     number = _whole(text)
-    if number is None or not 1 <= number <= _MOST_WORKERS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of workers from 1 to {_MOST_WORKERS}"
-        )
+    if number is None or not 1 <= number <= MOST_SLOTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers from 1 to {MOST_SLOTS}")
     return number
 
 

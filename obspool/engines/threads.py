@@ -51,11 +51,12 @@ class _Identity:
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """One thread: batches come through its queue, None ends it."""
+    """One thread: batches come through its queue, None ends it; `killed`: not as planned."""
 
     claims: Claims
     batches: queue.SimpleQueue[Batch | None]
     thread: threading.Thread | None = None
+    killed: bool = False
 
 
 class ThreadHandle:
@@ -122,43 +123,41 @@ class ThreadEngine:
     def _run(self, worker: WorkerId, made: _Worker) -> None:
         thread = threading.current_thread()
         self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
-        plan, codec = self._plan, _Identity()
-        layout, cells = plan.segment.layout, plan.segment.cells
-        bank = Bank(cells, layout, *worker, cpu_clock=time.thread_time_ns)
+        segment = self._plan.segment
+        bank = Bank(segment.cells, segment.layout, *worker, cpu_clock=time.thread_time_ns)
+        code = 1
+        try:
+            code = self._live(worker, made, bank)
+        except SystemExit:  # an item's: it ends the worker, as it does in a process
+            pass
+        finally:
+            bank.end()
+            self._events.put(Exited(worker, code, made.claims.begun(), made.claims.began()))
+
+    def _live(self, worker: WorkerId, made: _Worker, bank: Bank) -> int:
+        """Do what a worker does; return its exit code."""
+        codec, hooks = _Identity(), self._plan.hooks
 
         def send(parts: list[Part], busy: int, ended: int) -> None:
             self._events.put(Results(worker, parts, busy, ended, 0))
 
-        hooks = plan.hooks
-        runner = Runner(bank, made.claims, Outbox(send, codec), codec, hooks.describe)
-        code = 0
-        try:
-            if hooks.initializer is not None:
-                hooks.initializer(*hooks.initargs)
-        except Exception as error:  # noqa: BLE001 - told to the scheduler
-            self._events.put(HookFailed(worker, error))
-            code = 1
-        else:
-            self._events.put(Ready(worker))
+        if hooks.initializer is not None:
             try:
-                while True:
-                    batch = made.batches.get()
-                    if batch is None:
-                        break
-                    runner.run(batch)
-                    batch = None  # a waiting worker keeps no arguments alive
-                self._finalize(worker)
-            except SystemExit:  # ends the worker, as it does in a process
-                code = 1
-        bank.end()
-        self._events.put(Exited(worker, code, made.claims.begun(), made.claims.began()))
-
-    def _finalize(self, worker: WorkerId) -> None:
-        try:
-            if self._plan.hooks.finalizer is not None:
-                self._plan.hooks.finalizer()
-        except Exception as error:  # noqa: BLE001 - told to the scheduler
-            self._events.put(HookFailed(worker, error))
+                hooks.initializer(*hooks.initargs)
+            except BaseException as error:  # noqa: BLE001 - told to the scheduler
+                self._events.put(HookFailed(worker, error))
+                return 1
+        self._events.put(Ready(worker))
+        runner = Runner(bank, made.claims, Outbox(send, codec), codec, hooks.describe)
+        while (batch := made.batches.get()) is not None:
+            runner.run(batch)
+            del batch  # a waiting worker keeps no arguments alive
+        if hooks.finalizer is not None and not made.killed:
+            try:
+                hooks.finalizer()
+            except BaseException as error:  # noqa: BLE001 - told to the scheduler
+                self._events.put(HookFailed(worker, error))
+        return 0
 
     def open(self) -> None:
         """Do nothing: `start` has done it."""
@@ -190,6 +189,7 @@ class ThreadEngine:
         """Take back what hasn't begun and stop afterwards: a thread can't be ended from outside."""
         made = self._workers.get(worker)
         if made is not None and not hard:
+            made.killed = True
             made.claims.revoke_all()
             made.batches.put(None)
 

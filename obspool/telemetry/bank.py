@@ -253,10 +253,17 @@ class Bank:
         self._task_wait = base + WORKER["task_wait"]
         self._task_run = base + WORKER["task_run"]
         self._item_run = base + WORKER["item_run"]
+        self._described = base + WORKER["described"]
         self._description = base + WORKER["description"]
         self._cpu_before = cells[self._cpu] - cpu_clock()
         self._cpu_read = 0
-        for word in (self._task_start, self._slice_start, self._function, self._process_tasks):
+        for word in (
+            self._task_start,
+            self._slice_start,
+            self._function,
+            self._process_tasks,
+            self._described,
+        ):
             cells[word] = 0
         if cells[self._sequence] & 1:  # its predecessor was killed while it wrote
             cells[self._sequence] += 1
@@ -272,11 +279,18 @@ class Bank:
         self.cells[self._task_start] = 0
         self.cells[self._function] = 0
 
-    def describe(self, lock: AbstractContextManager[Any], text: str) -> None:
-        """Show what the item that begins is; `lock` as for `account`."""
+    def describe(self, lock: AbstractContextManager[Any], begun: int, text: str) -> None:
+        """Show what the item that begins is.
+
+        Args:
+            lock: as for `account`.
+            begun: number below which items have begun, this one too.
+            text: what it is.
+        """
         cells, at = self.cells, self._description
         with lock:
             cells[self._sequence] += 1
+            cells[self._described] = begun
             cells[at : at + DESCRIPTION_WORDS] = text_words(text, DESCRIPTION_WORDS)
             cells[self._sequence] += 1
 

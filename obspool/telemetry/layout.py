@@ -43,6 +43,7 @@ HISTOGRAM_WORDS = len(LATENCY_BOUNDS) + 2  # a count for each bucket, +Inf's, th
 
 FUNCTIONS = 16  # named ones; the histogram after them is `other`
 FUNCTION_NAME_WORDS = 16
+MOST_SLOTS = 4096  # that a pool may be resized to: 32 MiB of addresses, not of memory
 EVENTS = 256
 JOBS = 64
 TEXT_WORDS = 25  # 200 bytes
@@ -178,7 +179,8 @@ WORKER = Record(
     ("task_wait", HISTOGRAM_WORDS),
     ("task_run", HISTOGRAM_WORDS),
     ("item_run", HISTOGRAM_WORDS * (FUNCTIONS + 1)),
-    ("description", DESCRIPTION_WORDS),  # of the item that runs
+    "described",  # 1 + sequence number of the item that the description is of
+    ("description", DESCRIPTION_WORDS),
 )
 
 BANK_WORDS = PAGE_WORDS

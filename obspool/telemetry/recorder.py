@@ -197,11 +197,17 @@ class Recorder:
         self.worker(worker, exit_reason=REASONS.index(reason) + 1, queue_tasks=0)
         self.worker_state(worker, WorkerState.GONE)
 
-    def last_seen(self, worker: WorkerId) -> tuple[int, str]:
-        """Return a worker's memory as last sampled (bytes, 0 before), and how its item is named."""
+    def last_seen(self, worker: WorkerId, begun: int) -> tuple[int, str]:
+        """Return a worker's memory as last sampled (bytes, 0 before), and how its item is named.
+
+        `begun`: the number below which items have begun.
+        """
         cells, layout = self._segment.cells, self._segment.layout
         memory = cells[layout.parent_block(*worker) + PARENT["resident_bytes"]]
-        at = layout.worker_block(*worker) + WORKER["description"]
+        base = layout.worker_block(*worker)
+        if cells[base + WORKER["described"]] != begun:  # it died before its item was described
+            return int(memory), ""
+        at = base + WORKER["description"]
         text = cells[at : at + DESCRIPTION_WORDS].tobytes().partition(b"\0")[0]
         return int(memory), text.decode("utf-8", "replace")
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from obspool import _fork
 from obspool.telemetry import cells, header, locks, own, place, retention, source
 from obspool.telemetry.facts import MAX_NAME, pool_name, with_suffix
-from obspool.telemetry.layout import POOL, WORD, Layout
+from obspool.telemetry.layout import MOST_SLOTS, POOL, SLOT_WORDS, WORD, Layout
 from obspool.words import PoolOutcome, PoolState
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENDED = list(PoolState).index(PoolState.ENDED)
 _OUTCOMES = list(PoolOutcome)
 _ZEROS = bytes(1 << 16)
-MOST_SLOTS = 4096  # that a pool may be resized to: 32 MiB of addresses, not of memory
 _MAX_FILE = 32  # characters of a control socket's name in its directory, and more
 
 # Files of pools that ended in this process: to look whether they live would cost each new one.
@@ -224,9 +223,10 @@ class Segment(cells.SegmentCells):
         """
         wanted = Layout(slots, self.layout.header_words)
         if wanted.words > len(self.cells):
-            raise ValueError(f"at most {MOST_SLOTS} workers, not {slots}")
+            most = (len(self.cells) - self.layout.first_slot) // SLOT_WORDS
+            raise ValueError(f"at most {most} workers, not {slots}")
         with self._closing:
-            if slots <= self.layout.slots:
+            if slots <= self.layout.slots or not self._held:  # nothing is stored any more
                 return
             if self.fd >= 0:
                 _allocate(self.fd, wanted.words * WORD, self.layout.words * WORD)

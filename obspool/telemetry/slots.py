@@ -14,6 +14,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from obspool.errors import SegmentError
+from obspool.telemetry.bank import MARK_BITS, MARK_COUNT
 from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
 from obspool.telemetry.snapshot import WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
@@ -46,10 +47,12 @@ _WORKER_FIELDS = (
     "process_tasks",
     "busy",
     "cpu",
+    "mark",
+    "described",
     ("tasks", len(_OUTCOMES)),
     ("items", len(_OUTCOMES)),
 )
-_COUNTS = 6  # where the numbers by outcome begin in what is picked
+_COUNTS = 8  # where the numbers by outcome begin in what is picked
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,9 @@ class Slots:
             torn=(slot, now.parity) in self._torn,
             start_time=wall(now.started),
             function=self._function(now.function),
-            description=self._description(self._cells, now.at) if works and now.task_start else "",
+            description=self._description(self._cells, now.at)
+            if works and now.task_start and now.is_described
+            else "",
             task_start_time=self._monotonic(now.task_start) if works else None,
             item_start_time=self._monotonic(now.slice_start) if works else None,
             process_tasks=now.process_tasks,
@@ -242,7 +247,12 @@ class _Bank:
             cpu_sample,
             self.exit_reason,
         ) = told
-        task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:_COUNTS]
+        task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:6]
+        mark, described = own[6:_COUNTS]
+        # One that is of an earlier item, or of none of this generation, says nothing.
+        self.is_described = described != 0 and described == (mark >> MARK_BITS) + (
+            mark & MARK_COUNT
+        )
         self.counts = own[_COUNTS:]
         self.state = word(_WORKER_STATES, lifecycle, WorkerState.IDLE)
         gone = self.state is WorkerState.GONE

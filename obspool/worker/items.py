@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import FunctionType, MethodType
 
 from obspool.messages import Call
+from obspool.telemetry.bank import Bank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,15 +42,16 @@ def run_singles(
 
 
 _LOOPS = frozenset({run_items.__code__, run_singles.__code__})
+_LOCKED = Bank.describe.__code__  # within an item, and holds the claim lock
 
 
 def in_item(frame: FrameType | None) -> bool:
-    """Tell whether the frame, the newest, is of an item."""
-    if frame is None or frame.f_code in _LOOPS:
-        return False
-    while (frame := frame.f_back) is not None:
+    """Tell whether the frame, the newest, is of an item, and may be left by an error."""
+    within = False
+    while frame is not None and frame.f_code is not _LOCKED:
         if frame.f_code in _LOOPS:
-            return True
+            return within
+        within, frame = True, frame.f_back
     return False
 
 

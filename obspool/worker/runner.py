@@ -131,14 +131,14 @@ class Runner:
 
     def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return what shows the name of an item before it calls the function."""
-        describe, show, lock = self._describe, self._bank.describe, self._claims.lock
+        describe, show, claims = self._describe, self._bank.describe, self._claims
 
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 text = str(describe(*args, **kwargs)) if describe is not None else ""
-            except Exception as error:  # noqa: BLE001 - it names items, and must end none
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it must end no item
                 text = f"describe raised {type(error).__name__}"
-            show(lock, text)
+            show(claims.lock, claims.begun(), text)
             return function(*args, **kwargs)
 
         return call
@@ -150,10 +150,12 @@ class Runner:
             SoftTimeoutError: its time is over.
             SoftCancelError: it is cancelled. Once only: it may clean up.
         """
+        if not in_item(frame):  # it comes again
+            return
         if self._limiter is not None:
             self._limiter.expire()
         number = self._claims.begun() - 1
-        if number != self._cancelled and self._claims.is_cancelled(number) and in_item(frame):
+        if number != self._cancelled and self._claims.is_cancelled(number):
             self._cancelled = number  # first: the signal may come again while this is imported
             from obspool.errors import SoftCancelError  # noqa: PLC0415 - few workers need it
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from obspool import Pool, ThreadPool
-from obspool.telemetry.segment import MOST_SLOTS
+from obspool.telemetry.layout import MOST_SLOTS
 from obspool.words import ExitReason, Outcome, PoolState, WorkerState
 from tests.helpers import poll, process_gone
 from tests.pool import work
@@ -257,10 +257,14 @@ def test_a_pool_that_does_not_run_is_not_steered() -> None:
 # -- set
 
 
-def test_a_lower_limit_of_tasks_is_heeded_at_once(mp_context: BaseContext) -> None:
+def test_a_lower_limit_of_tasks_is_heeded_at_once(mp_context: BaseContext, tmp_path: Path) -> None:
     """Workers that have run as many already are replaced, idle as they are; later ones as well."""
     with Pool(2, context=mp_context) as pool:
-        pool.map(work.double, range(20), 1)
+        items = [(str(tmp_path / f"item-{number}"), str(tmp_path / "go")) for number in range(2)]
+        both = pool.map_async(_hold, items, 1)
+        poll(lambda: len(list(tmp_path.glob("item-*"))) == 2)
+        (tmp_path / "go").touch()
+        both.get(SOON)
         before = {worker.pid for worker in pool.stats().workers}
         pool.set(maxtasksperchild=1)
         poll(lambda: not before & {worker.pid for worker in pool.stats().workers})

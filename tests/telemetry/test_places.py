@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from obspool.telemetry import facts, place, reader, registry
-from obspool.telemetry.segment import MOST_SLOTS, Segment
+from obspool.telemetry.layout import MOST_SLOTS
+from obspool.telemetry.segment import Segment
 from obspool.words import PoolOutcome
 from tests.helpers import poll
 from tests.telemetry.processes import (
