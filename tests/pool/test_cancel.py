@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from obspool import CancelledError, Pool, SoftCancelError, ThreadPool, interrupts
+from obspool.jobs import Job
 from obspool.words import ExitReason, Outcome
 from tests.helpers import poll
 from tests.pool import work
@@ -307,3 +310,59 @@ def test_cancelling_ten_thousand_leaves_the_pool_as_it_was(pool: Pool) -> None:
     assert pool.apply(work.double, (4,)) == 8
     stats = ended(pool)
     assert not stats.tasks.queued
+
+
+def test_what_a_feeder_has_in_hand_never_begins(pool: Pool, tmp_path: Path) -> None:
+    """It was waiting within the iterable when its call was cancelled."""
+    more = threading.Event()
+
+    def items() -> Iterator[str]:
+        yield str(tmp_path / "first")
+        more.wait(SOON)
+        yield str(tmp_path / "second")
+
+    iterator = pool.imap(_begin, items())
+    assert iterator.next(SOON) == str(tmp_path / "first")
+    iterator.cancel()
+    assert work.drain(iterator) == [("error", ("CancelledError", ("the call was cancelled",)))]
+    more.set()
+    poll(lambda: not [t for t in threading.enumerate() if t.name.startswith("obspool-feeder")])
+    assert pool.map(work.double, range(10), 1) == [2 * item for item in range(10)]
+    stats = ended(pool)
+    assert not (tmp_path / "second").exists()
+    assert stats.tasks.result == 0
+
+
+def _begin(path: str) -> str:
+    Path(path).touch()
+    return path
+
+
+def test_cancelled_calls_are_kept_by_nobody(tmp_path: Path) -> None:
+    """Also while an older call has work queued."""
+    go = tmp_path / "go"
+    with Pool(1) as pool:
+        held = pool.map_async(work.until_there, [str(go)] * 10, 1)
+        results = [pool.apply_async(work.double, (1,)) for _ in range(100)]
+        for result in results:
+            result.cancel()
+            result.wait(SOON)
+        gc.collect()
+        assert sum(isinstance(found, Job) for found in gc.get_objects()) < 5
+        go.touch()
+        assert len(held.get(SOON)) == 10
+
+
+def test_each_error_of_an_iterator_has_a_traceback_of_its_own(tmp_path: Path) -> None:
+    """One object stands for all that was left out: its traceback must not grow."""
+    with Pool(1) as pool:
+        pool.pause()
+        iterator = pool.imap(work.double, range(50))
+        poll(lambda: pool.stats().tasks.queued == 50)
+        iterator.cancel()
+        lengths = set()
+        for _ in range(50):
+            with pytest.raises(CancelledError) as raised:
+                iterator.next(SOON)
+            lengths.add(len(traceback.extract_tb(raised.value.__traceback__)))
+        assert len(lengths) == 1

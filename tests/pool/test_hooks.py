@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import Pool, ThreadPool, WorkerLostError
+from obspool import CancelledError, Pool, PoolBrokenError, ThreadPool, WorkerLostError
 from obspool.words import EventKind, ExitReason
 from tests.helpers import poll
 from tests.pool import work
@@ -207,3 +208,48 @@ def test_what_cannot_be_called_is_refused(name: str) -> None:
     """As the initializer is."""
     with pytest.raises(TypeError, match=f"{name} must be a callable"):
         Pool(1, **{name: 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+def test_describing_may_be_interrupted(mp_context: BaseContext, how: str) -> None:
+    """Never while it writes the name, with the claim lock held: the worker would hang."""
+    with Pool(2, context=mp_context, describe=str) as pool:
+        for _ in range(25):
+            if how == "cancelled":
+                result = pool.map_async(work.identity, range(20_000), 5000)
+                poll(lambda: pool.stats().tasks.running > 0, interval=0.0)
+                result.cancel(running=True)
+                with suppress(CancelledError):
+                    result.get(8)
+            else:
+                pool.map(work.identity, range(50), 10, timeout=0.0005, return_exceptions=True)
+        poll(lambda: not pool.stats().tasks.running)
+        stats = ended(pool)
+    assert not [worker for worker in stats.workers if worker.torn]
+    exits = {reason: count for reason, count in stats.worker_exits.items() if count}
+    assert exits == {ExitReason.SHUTDOWN: 2}
+
+
+@pytest.mark.parametrize("error", [work.CustomError, KeyboardInterrupt])
+def test_a_threads_hooks_may_raise_anything(error: type[BaseException]) -> None:
+    """A finalizer ends no pool, and an initializer breaks it with that as the cause."""
+
+    def fail() -> None:
+        raise error("hook")
+
+    with ThreadPool(2, finalizer=fail) as pool:
+        assert pool.map(work.double, range(5)) == [0, 2, 4, 6, 8]
+        ended(pool)
+    with ThreadPool(1, fail) as pool, pytest.raises(PoolBrokenError) as broken:
+        pool.apply_async(work.double, (1,)).get(8)
+    assert type(broken.value.__cause__) is error
+
+
+def test_threads_of_a_terminated_pool_are_not_finalized() -> None:
+    """As processes are not."""
+    over: list[int] = []
+    with ThreadPool(2, finalizer=lambda: over.append(1)) as pool:
+        pool.map(work.double, range(5))
+    pool.join()
+    poll(lambda: not [t for t in threading.enumerate() if f"-{pool.name}-" in t.name])
+    assert not over

@@ -291,3 +291,14 @@ def test_limits_that_cannot_be(limit: Any) -> None:
     """Refused as by the constructor."""
     with Pool(1) as pool, pytest.raises(ValueError, match="maxtasksperchild must be a positive"):
         pool.set(maxtasksperchild=limit)
+
+
+def test_a_slot_that_is_still_to_come_is_recycled_without_trouble() -> None:
+    """Between a resize's two halves, in the caller's thread and in the scheduler's."""
+    with Pool(1) as pool:
+        pool._core.supervisor.wanted = 9  # type: ignore[union-attr]
+        pool.recycle(5)
+        assert pool.apply(work.double, (1,)) == 2
+        pool.resize(2)
+        assert pool._processes == 2
+        assert pool.map(work.double, range(3)) == [0, 2, 4]

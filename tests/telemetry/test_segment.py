@@ -435,3 +435,11 @@ def test_a_directory_that_goes_while_the_workers_start_stops_no_pool(
     assert not segment.published
     segment.cells[segment.layout.words - 1] = 1
     segment.close(PoolOutcome.FINISHED)
+
+
+def test_a_segment_does_not_grow_after_its_end() -> None:
+    """It has no descriptor any more; its last reading would be beyond its file."""
+    segment = Segment.create(facts.facts_of_this_process("over", "processes", "fork"), 1)
+    segment.close(PoolOutcome.FINISHED)
+    segment.grow(100)
+    assert reader.read(segment).outcome is PoolOutcome.FINISHED
