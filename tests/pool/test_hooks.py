@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import CancelledError, Pool, PoolBrokenError, ThreadPool, WorkerLostError
-from obspool.words import EventKind, ExitReason
+from obspool import CancelledError, Pool, PoolBrokenError, ThreadPool, WorkerLostError, supervisor
+from obspool.words import EventKind, ExitReason, Outcome
 from tests.helpers import poll
 from tests.pool import work
 from tests.pool.ending import ended
@@ -117,6 +117,18 @@ def test_a_finalizer_that_raises_is_told_and_loses_nothing(
     assert [record.message for record in caplog.records] == [
         "the finalizer of the worker in slot 0 raised CustomError('no good end')"
     ]
+
+
+def test_a_finalizer_that_hangs_is_ended(
+    mp_context: BaseContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so long that none that works takes; else join would wait for ever."""
+    with Pool(1, context=mp_context, finalizer=work.signal_less_wait) as pool:
+        assert pool.map(work.double, range(5)) == [0, 2, 4, 6, 8]
+        monkeypatch.setattr(supervisor, "HOOK_TIMEOUT", 0.3)
+        stats = ended(pool)
+    assert stats.worker_exits[ExitReason.SHUTDOWN] == 1
+    assert stats.items_completed[Outcome.OK] == 5
 
 
 def test_a_lambda_may_finalize_a_spawned_worker(tmp_path: Path, mp_context: BaseContext) -> None:
