@@ -22,17 +22,12 @@ class Progress(NamedTuple):
     failed: int
 
 
-def progress_of(job: Job) -> Progress:
-    """Return how far a job is, as the scheduler knows it."""
-    return Progress(job.items_done, job.items_total(), job.errors)
-
-
 class Handle:
     """The base of results and iterators."""
 
     _pool: Any
     _job: Job | None = None
-    _progress: Progress = Progress(0, None, 0)
+    _counts: tuple[int, int | None, int] = (0, None, 0)
 
     def attach(self, job: Job | None) -> None:
         """Take the job, before anybody else has this."""
@@ -42,13 +37,13 @@ class Handle:
         """Let go of the job, which is over."""
         job = self._job
         if job is not None:
-            self._progress = progress_of(job)
+            self._counts = job.counts()
             self._job = None
 
     def progress(self) -> Progress:
         """Return how far the call is; costs the pool nothing. At most a round of it old."""
         job = self._job
-        return self._progress if job is None else progress_of(job)
+        return Progress(*(self._counts if job is None else job.counts()))
 
     def cancel(self, *, running: bool = False) -> bool:
         """Have what has not begun of this call never begin; returns at once, from anywhere.

@@ -178,6 +178,10 @@ class Job:
         """Return how many items there are, as far as that is known."""
         return self.items_fed if self.fed else self.length
 
+    def counts(self) -> tuple[int, int | None, int]:
+        """Return how many items are done, how many there are, and how many failed."""
+        return self.items_done, self.items_fed if self.fed else self.length, self.errors
+
     def feed_one(self, payload: Any) -> None:
         """Feed all of a job of one item."""
         self.pending.append(payload)

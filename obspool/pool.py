@@ -312,6 +312,19 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         self._check_running()
         self._live().resize(processes)
 
+    def cancel(self, job: int, *, running: bool = False) -> None:
+        """Cancel a call by its number in `stats().jobs`, as its result's `cancel` does.
+
+        Args:
+            job: number of the call.
+            running: interrupt what runs, too.
+
+        Raises:
+            ValueError: no call with this number is in progress, or what runs can't be interrupted.
+        """
+        self._live().check()
+        self._live().cancel_job(job, running=running)
+
     def set(self, *, maxtasksperchild: int | None) -> None:
         """Change after how many tasks workers are replaced; those that have run as many are now.
 

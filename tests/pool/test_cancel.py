@@ -366,3 +366,18 @@ def test_each_error_of_an_iterator_has_a_traceback_of_its_own(tmp_path: Path) ->
                 iterator.next(SOON)
             lengths.add(len(traceback.extract_tb(raised.value.__traceback__)))
         assert len(lengths) == 1
+
+
+def test_a_call_is_cancelled_by_its_number(pool: Pool) -> None:
+    """As the snapshot tells it; one that has ended, or never was, is refused."""
+    pool.pause()
+    result = pool.map_async(work.double, range(10), 1)
+    poll(lambda: len(pool.stats().jobs) == 1)
+    number = pool.stats().jobs[0].id
+    pool.cancel(number)
+    with pytest.raises(CancelledError):
+        result.get(SOON)
+    poll(lambda: not pool.stats().jobs_in_progress)
+    for wrong in (number, 10**9):
+        with pytest.raises(ValueError, match=f"no job {wrong} that has not ended"):
+            pool.cancel(wrong, running=True)
