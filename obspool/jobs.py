@@ -180,7 +180,7 @@ class Job:
 
     def counts(self) -> tuple[int, int | None, int]:
         """Return how many items are done, how many there are, and how many failed."""
-        return self.items_done, self.items_fed if self.fed else self.length, self.errors
+        return self.items_done, self.items_total(), self.errors
 
     def feed_one(self, payload: Any) -> None:
         """Feed all of a job of one item."""
