@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
+        if arguments is None:  # this process ends now: once more would only show where it was
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED
     return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from obspool import Pool
@@ -47,12 +48,14 @@ def test_a_pool_that_was_quicker_than_that_is_found_too(obspool_dir: Path) -> No
 
 def test_a_locked_directory_delays_no_work(obspool_dir: Path) -> None:
     """Somebody may be stopped while he holds it."""
-    with Pool(1, name="waits") as pool:
-        with locks.directory(obspool_dir):
-            began = time.monotonic()
-            while time.monotonic() - began < 0.3:
-                before = time.monotonic()
-                assert pool.apply(work.double, (1,)) == 2
-                assert time.monotonic() - before < 0.25
-            assert not list(obspool_dir.glob("*.obspool"))
+    with ExitStack() as held, ExitStack() as pools:
+        held.enter_context(locks.directory(obspool_dir))
+        pool = pools.enter_context(Pool(1, name="waits"))
+        began = time.monotonic()
+        while time.monotonic() - began < 0.3:
+            before = time.monotonic()
+            assert pool.apply(work.double, (1,)) == 2
+            assert time.monotonic() - before < 0.25
+        assert not list(obspool_dir.glob("*.obspool"))
+        held.close()
         poll(lambda: "waits" in _names())

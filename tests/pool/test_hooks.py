@@ -21,6 +21,8 @@ from tests.pool.ending import ended
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
+    from obspool import AsyncResult
+
 _resource: list[int] = []
 
 
@@ -54,6 +56,10 @@ def _die_or_wait(path: str, **_: Any) -> None:
 
 def _is_named(pool: Pool, name: str) -> bool:
     return pool.stats().workers[0].description == name
+
+
+def _runs_or_is_over(pool: Pool, result: AsyncResult) -> bool:
+    return pool.stats().tasks.running > 0 or result.ready()
 
 
 # -- finalizer
@@ -229,7 +235,7 @@ def test_describing_may_be_interrupted(mp_context: BaseContext, how: str) -> Non
         for _ in range(25):
             if how == "cancelled":
                 result = pool.map_async(work.identity, range(20_000), 5000)
-                poll(lambda: pool.stats().tasks.running > 0, interval=0.0)
+                poll(partial(_runs_or_is_over, pool, result), interval=0.0)
                 result.cancel(running=True)
                 with suppress(CancelledError):
                     result.get(8)
