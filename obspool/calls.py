@@ -8,6 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
 
     from obspool.core import Core
@@ -23,6 +24,7 @@ class Calls:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._under_way: dict[int, tuple[int, CodeType]] = {}
+        self._feeding: set[int] = set()  # threads
 
     def begin(self, code: CodeType) -> int:
         """Enter a call of this thread by the function with this code; return the call's number."""
@@ -46,6 +48,22 @@ class Calls:
                 return False
             frame = frame.f_back
         return True
+
+    def feed(self, run: Callable[[], None]) -> None:
+        """Feed a call in this thread, which does nothing else."""
+        self._feeding.add(get_ident())
+        try:
+            run()
+        finally:
+            self._feeding.discard(get_ident())
+
+    def is_in_one(self) -> bool:
+        """Tell whether this thread is in the middle of a call, or feeds one."""
+        own = get_ident()
+        if own in self._feeding:
+            return True
+        under_way = list(self._under_way.items())
+        return any(thread == own and not self.is_over(n) for n, (thread, _) in under_way)
 
     def __bool__(self) -> bool:
         for number in list(self._under_way):

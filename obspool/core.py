@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
@@ -125,7 +126,8 @@ class Core:
                 feeder.run(copy=copy)
             else:
                 name = f"obspool-feeder-{self.segment.facts.name}"
-                job.feeder = threading.Thread(target=feeder.run_in_thread, name=name, daemon=True)
+                feed = partial(self.calls.feed, feeder.run_in_thread)
+                job.feeder = threading.Thread(target=feed, name=name, daemon=True)
                 job.feeder.start()
         except BaseException as error:  # interrupted, or no thread is to be had
             self.post(self._loop.cancel, job, error, False)
@@ -320,7 +322,17 @@ class Core:
         return self.engine.stack(worker.id)
 
     def join(self) -> None:
-        """Wait for the end of the workers and of the callbacks."""
+        """Wait for the end of the workers and of the callbacks.
+
+        Raises:
+            RuntimeError: this thread is in the middle of a call on the pool, which has to end first
+                (this is a signal handler that interrupted it, or code that it runs).
+        """
         _fork.settle()
+        if not (self.terminating or self.ended.is_set()) and self.calls.is_in_one():
+            raise RuntimeError(
+                "join() would wait for itself: it was called within a call on the same pool, by a "
+                "signal handler or by code that the call runs; join later, or terminate"
+            )
         self.ended.wait()
         self._loop.callbacks.join()

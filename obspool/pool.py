@@ -358,6 +358,7 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
 
         Raises:
             ValueError: the pool is still running: call `close` or `terminate` before.
+            RuntimeError: within a call on the pool, which would have to end first.
         """
         util.debug("joining pool")
         if self._state == RUN:

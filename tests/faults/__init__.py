@@ -87,6 +87,7 @@ close, terminate, join, garbage collection, exit
         faults/test_endings.py::test_from_a_callback
     from a signal handler
         faults/test_endings.py::test_from_a_signal_handler_anywhere_in_a_call
+        faults/test_endings.py::test_within_a_call_that_would_have_to_end_first
     with imap half read
         faults/test_endings.py::test_an_imap_read_in_part_ends_with_its_pool
         faults/test_endings.py::test_an_imap_read_in_part_keeps_no_pool_from_closing

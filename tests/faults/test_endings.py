@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,8 @@ def test_from_a_signal_handler_anywhere_in_a_call(start_method: str) -> None:
             def end(*_: Any, pool: Pool = pool, number: int = number) -> None:
                 pool.terminate() if number % 2 else pool.close()
                 if number % 3 == 0:
-                    pool.join()
+                    with suppress(RuntimeError):  # it interrupted what has to end before
+                        pool.join()
 
             before = signal.signal(signal.SIGALRM, end)
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-3))
@@ -157,6 +159,27 @@ def test_from_a_signal_handler_anywhere_in_a_call(start_method: str) -> None:
                 signal.signal(signal.SIGALRM, before)
             pool.join()
     assert ended == ROUNDS[start_method]
+
+
+class _Joins:
+    """Joins the pool when it is pickled, as a signal handler might just then."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __reduce__(self) -> Any:
+        self.pool.close()
+        self.pool.join()
+        return int, ()
+
+
+@pytest.mark.parametrize("method", ["map", "imap"])
+def test_within_a_call_that_would_have_to_end_first(pool: Pool, method: str) -> None:
+    """In the thread that feeds it, the caller's or a feeder's: it would wait for itself."""
+    made = getattr(pool, method)
+    with pytest.raises(RuntimeError, match="would wait for itself"):
+        list(made(work.identity, [_Joins(pool)]))
+    pool.join()
 
 
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
