@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
-from obspool.losses import ATTEMPTS, LastSeen, cancelled_error, lost_error, overdue_error
+from obspool.losses import ATTEMPTS, cancelled_error, lost_error, overdue_error
 from obspool.messages import Kind
 from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
 from obspool.words import ExitReason, Outcome
@@ -253,7 +253,7 @@ class Ledger:
     def lose(self, worker: Worker, event: Exited) -> None:
         """Settle what a dead worker had: what had begun is lost, the rest runs elsewhere."""
         again: list[Sent] = []
-        seen = LastSeen(*self._recorder.last_seen(worker.id, event.begun))
+        seen = self._recorder.last_seen(worker.id, event.begun)
         for index, sent in enumerate(worker.outstanding):
             begun = min(max(event.begun - sent.first, sent.received), sent.count)
             if not index and begun == sent.received:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from obspool.errors import CancelledError, TaskTimeoutError, WorkerLostError
 from obspool.supervisor import how
@@ -12,17 +12,11 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Exited
     from obspool.jobs import Sent
     from obspool.supervisor import Worker
+    from obspool.telemetry.recorder import LastSeen
 
 # So many workers may die with a run of items at the head of what they were sent, before they begin
 # it; then its first task is given up. Arguments that can't be received would kill workers for ever.
 ATTEMPTS = 3
-
-
-class LastSeen(NamedTuple):
-    """What was last seen of a worker that died: its resident memory (bytes), and its item."""
-
-    memory: int
-    description: str
 
 
 def lost_error(worker: Worker, event: Exited, sent: Sent, seen: LastSeen) -> WorkerLostError:

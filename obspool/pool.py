@@ -112,8 +112,7 @@ class Pool(Methods, mp_pool.Pool):  # type: ignore[misc]
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         check_max_tasks(maxtasksperchild)
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        check_callable("initializer", initializer)
         check_callable("finalizer", finalizer)
         check_callable("describe", describe)
         if timeout is not None:

@@ -48,6 +48,11 @@ MARK_COUNT = (1 << MARK_BITS) - 1
 _CPU_EVERY = 10_000_000
 
 
+def begun_by(mark: int) -> int:
+    """Return the sequence number below which every item had begun when the mark was stored."""
+    return int((mark >> MARK_BITS) + (mark & MARK_COUNT))
+
+
 def observe(cells: Any, base: int, duration: int, count: int = 1) -> None:
     """Add `count` observations of a duration in ns to the histogram at word `base`."""
     cells[base + bisect_left(_BOUNDS, duration)] += count
@@ -102,8 +107,7 @@ class Claims:
 
     def begun(self) -> int:
         """Return the sequence number below which every item not taken back has begun."""
-        mark = self.cells[self.mark]
-        return int((mark >> MARK_BITS) + (mark & MARK_COUNT))
+        return begun_by(self.cells[self.mark])
 
     def began(self) -> int:
         """Return when the running slice began, CLOCK_MONOTONIC in ns."""

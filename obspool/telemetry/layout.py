@@ -88,6 +88,11 @@ def text_words(text: str, words: int) -> memoryview:
     return memoryview(data.ljust(words * WORD, b"\0")).cast("Q")
 
 
+def text_of(words: memoryview) -> str:
+    """Return the text that such words hold, whatever their bytes are."""
+    return words.tobytes().partition(b"\0")[0].decode("utf-8", "replace")
+
+
 POOL = Record(
     "heartbeat_wall",
     "heartbeat",

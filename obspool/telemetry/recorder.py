@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from obspool.telemetry.bank import observe
 from obspool.telemetry.layout import (
@@ -25,6 +25,7 @@ from obspool.telemetry.layout import (
     TEXT_WORDS,
     WORD,
     WORKER,
+    text_of,
     text_words,
 )
 from obspool.words import (
@@ -49,6 +50,13 @@ _STATES = list(PoolState)
 _POOL_OUTCOMES = list(PoolOutcome)
 _WORKER_STATES = list(WorkerState)
 _EVENT_KINDS = list(EventKind)
+
+
+class LastSeen(NamedTuple):
+    """What was last seen of a worker that died: its resident memory (bytes), and its item."""
+
+    memory: int
+    description: str
 
 
 class Recorder:
@@ -197,7 +205,7 @@ class Recorder:
         self.worker(worker, exit_reason=REASONS.index(reason) + 1, queue_tasks=0)
         self.worker_state(worker, WorkerState.GONE)
 
-    def last_seen(self, worker: WorkerId, begun: int) -> tuple[int, str]:
+    def last_seen(self, worker: WorkerId, begun: int) -> LastSeen:
         """Return a worker's memory as last sampled (bytes, 0 before), and how its item is named.
 
         `begun`: the number below which items have begun.
@@ -206,10 +214,9 @@ class Recorder:
         memory = cells[layout.parent_block(*worker) + PARENT["resident_bytes"]]
         base = layout.worker_block(*worker)
         if cells[base + WORKER["described"]] != begun:  # it died before its item was described
-            return int(memory), ""
+            return LastSeen(int(memory), "")
         at = base + WORKER["description"]
-        text = cells[at : at + DESCRIPTION_WORDS].tobytes().partition(b"\0")[0]
-        return int(memory), text.decode("utf-8", "replace")
+        return LastSeen(int(memory), text_of(cells[at : at + DESCRIPTION_WORDS]))
 
     # -- functions and jobs
 

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from obspool.errors import SegmentError
-from obspool.telemetry.layout import WORD
+from obspool.telemetry.layout import WORD, text_of
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Text:
     def __call__(self, cells: memoryview, at: int) -> str:
         """Return the text of the record that starts at word `at`."""
         start = at + self._offset
-        raw = cells[start : start + self._words].tobytes()
-        return raw.partition(b"\0")[0].decode("utf-8", "replace")
+        return text_of(cells[start : start + self._words])
 
 
 class Row:

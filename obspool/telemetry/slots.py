@@ -14,7 +14,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from obspool.errors import SegmentError
-from obspool.telemetry.bank import MARK_BITS, MARK_COUNT
+from obspool.telemetry.bank import begun_by
 from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
 from obspool.telemetry.snapshot import WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
@@ -250,9 +250,7 @@ class _Bank:
         task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:6]
         mark, described = own[6:_COUNTS]
         # One that is of an earlier item, or of none of this generation, says nothing.
-        self.is_described = described != 0 and described == (mark >> MARK_BITS) + (
-            mark & MARK_COUNT
-        )
+        self.is_described = described != 0 and described == begun_by(mark)
         self.counts = own[_COUNTS:]
         self.state = word(_WORKER_STATES, lifecycle, WorkerState.IDLE)
         gone = self.state is WorkerState.GONE

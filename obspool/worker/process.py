@@ -200,7 +200,7 @@ def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) ->
             spec.stacks = -1
             hooks.initializer(*hooks.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
-        _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
+        _tell_failure(channel, codec.dump_error(error))
         return None
     spec.hooks, spec.pickled = Hooks(), None  # what the initializer had is nobody's any more
     channel.sendall(_READY)
@@ -213,7 +213,12 @@ def _finalize(finalizer: Callable[[], object], channel: socket.socket, codec: Pi
     try:
         finalizer()
     except Exception as error:  # noqa: BLE001 - told to the parent; this worker has done its work
-        _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [codec.dump_error(error)]))
+        _tell_failure(channel, codec.dump_error(error))
+
+
+def _tell_failure(channel: socket.socket, error: Any) -> None:
+    """Tell the parent what a hook raised: `error` is a payload."""
+    _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [error]))
 
 
 def _loop(channel: socket.socket, runner: Runner) -> None:

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import psutil
-import pytest
 
 from tests.cli.environment import environment
 from tests.helpers import poll, process_gone
@@ -114,8 +113,3 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 
 def all_gone(pids: list[int]) -> bool:
     return all(process_gone(pid) for pid in pids)
-
-
-def need_root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")

@@ -76,6 +76,15 @@ def _timed_terminate(pool: Pool) -> None:
     assert time.monotonic() - began < TERMINATE
 
 
+def _terminated_in_time(pool: Pool, result: Any) -> None:
+    """Terminate the pool: its workers are gone, and what was pending has its error."""
+    pids = [process.pid for process in pool._pool]
+    _timed_terminate(pool)
+    assert programs.all_gone(pids)
+    with pytest.raises(PoolTerminatedError):
+        result.get(GET)
+
+
 @pytest.mark.parametrize("order", [*itertools.permutations(("close", "terminate", "join"))])
 def test_any_order(pool: Pool, order: tuple[str, ...]) -> None:
     """Join is refused before one of the others, as in the stdlib."""
@@ -224,11 +233,7 @@ def test_workers_that_do_not_want_to_end(
     with Pool(2, initializer, context=mp_context) as pool:
         result = pool.map_async(stuck, [str(tmp_path)] * 4, 1)
         poll(lambda: len(list(tmp_path.iterdir())) == 2)
-        pids = [process.pid for process in pool._pool]
-        _timed_terminate(pool)
-        assert programs.all_gone(pids)
-        with pytest.raises(PoolTerminatedError):
-            result.get(GET)
+        _terminated_in_time(pool, result)
         pool.join()
 
 
@@ -269,11 +274,7 @@ def test_terminate_while_workers_start(mp_context: BaseContext, tmp_path: Path) 
     with Pool(2, work.tell_and_wait, (str(tmp_path),), context=mp_context) as pool:
         result = pool.map_async(work.double, range(10))
         poll(lambda: len(list(tmp_path.iterdir())) == 2)
-        pids = [process.pid for process in pool._pool]
-        _timed_terminate(pool)
-        assert programs.all_gone(pids)
-        with pytest.raises(PoolTerminatedError):
-            result.get(GET)
+        _terminated_in_time(pool, result)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")

@@ -22,33 +22,23 @@ from tests.faults import programs
 from tests.helpers import poll
 from tests.pool import work
 from tests.pool.ending import ended
+from tests.telemetry.processes import NOBODY, need_root, small_tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
 GET = 20.0
-NOBODY = 65534
 CLIENTS = 8
 
 
 @pytest.fixture(name="small")
 def _small_directory(obspool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A tmpfs for OBSPOOL_DIR that is full but for a few KiB."""
-    programs.need_root()
-    directory = obspool_dir / "small"
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(directory)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"may not mount: {mounted.stderr.decode().strip()}")
-    (directory / "full").write_bytes(bytes(48 << 10))
-    monkeypatch.setenv("OBSPOOL_DIR", str(directory))
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with small_tmpfs(obspool_dir, "64k") as directory:
+        (directory / "full").write_bytes(bytes(48 << 10))
+        monkeypatch.setenv("OBSPOOL_DIR", str(directory))
+        yield directory
 
 
 def test_no_space_for_the_segment(mp_context: BaseContext, small: Path) -> None:
@@ -287,7 +277,7 @@ def test_another_users_client_is_refused(
     mp_context: BaseContext, obspool_dir: Path, mode: int
 ) -> None:
     """By the file system and, should somebody have opened that, by what the kernel says of it."""
-    programs.need_root()
+    need_root()
     with Pool(1, context=mp_context, name="private") as pool:
         assert pool.name == "private"
         path = pool.stats().facts.control

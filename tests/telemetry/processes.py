@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOBODY = 65534
 DEADLINE = 20.0
@@ -127,6 +128,25 @@ def need_root() -> None:
     """Skip the test unless it may mount, change its uid and make namespaces."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
+
+
+@contextmanager
+def small_tmpfs(parent: Path, size: str) -> Iterator[Path]:
+    """Mount a tmpfs of so many bytes ("4m"), for this user only; skip where that isn't allowed."""
+    need_root()
+    directory = parent / "small"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(directory)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"may not mount: {mounted.stderr.decode().strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def need_namespaces(*flags: str) -> list[str]:

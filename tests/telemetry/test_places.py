@@ -26,6 +26,7 @@ from tests.telemetry.processes import (
     need_root,
     owner,
     run,
+    small_tmpfs,
 )
 
 if TYPE_CHECKING:
@@ -47,18 +48,8 @@ def created(name: str = "nightly", slots: int = 64) -> Iterator[Segment]:
 @pytest.fixture
 def small(obspool_dir: Path) -> Iterator[Path]:
     """A tmpfs of 4 MiB, as OBSPOOL_DIR would be in a container with little shared memory."""
-    need_root()
-    directory = obspool_dir / "small"
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(directory)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"may not mount: {mounted.stderr.decode().strip()}")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with small_tmpfs(obspool_dir, "4m") as directory:
+        yield directory
 
 
 def _store_everywhere(segment: Segment) -> None:
