@@ -226,6 +226,7 @@ class ProcessEngine:
             self._looked_at = now
             if self._oom_kills is None:
                 self._oom_kills = OomKills()
+            self._oom_kills.look()
             with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
                 self._starter.start()
             if self._template is not None and self._template.is_overdue():

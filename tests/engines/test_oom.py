@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="kernel")
 def _kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kernel's files: the machine's counts, and those of a cgroup of version 2 and of 1."""
-    (tmp_path / "self").write_text("4:cpu,memory:/job\n0::/slice/job\n")
+    """A kernel's files: the machine's counts, and those of cgroups of version 2 and of 1."""
+    (tmp_path / "self").write_text("0::/slice/job\n")
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 7\n")
-    for group, name in (("slice/job", "memory.events"), ("memory/job", "memory.oom_control")):
-        (tmp_path / group).mkdir(parents=True)
+    for group, name in (
+        ("slice/job", "memory.events"),
+        ("memory/job", "memory.oom_control"),
+        ("memory", "memory.oom_control"),
+    ):
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / group / name).write_text("low 0\noom 3\noom_kill 2\n")
     monkeypatch.setattr(cgroups, "SELF", tmp_path / "self")
     monkeypatch.setattr(oom, "_MACHINE", tmp_path / "vmstat")
@@ -27,21 +31,44 @@ def _kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "file", ["slice/job/memory.events", "memory/job/memory.oom_control", "vmstat"]
+    ("cgroup", "file"),
+    [
+        ("0::/slice/job", "slice/job/memory.events"),
+        ("4:cpu,memory:/job\n0::/elsewhere", "memory/job/memory.oom_control"),
+        (
+            "4:memory:/docker/f00\n",
+            "memory/memory.oom_control",
+        ),  # the container's own, mounted there
+        ("0::/", "vmstat"),
+    ],
 )
-def test_each_kill_explains_one_death(kernel: Path, file: str) -> None:
+def test_each_kill_explains_one_death(kernel: Path, cgroup: str, file: str) -> None:
+    (kernel / "self").write_text(cgroup)
     kills = OomKills()
     assert not kills.explains_a_death()
-    (kernel / file).write_text("oom_kill 9\n" if file == "vmstat" else "oom_kill 4\n")
-    assert [kills.explains_a_death() for _ in range(3)] == [True, True, False]
+    (kernel / file).write_text("oom_kill 9\n")
+    count = 9 - (7 if file == "vmstat" else 2)
+    assert [kills.explains_a_death() for _ in range(count + 1)] == [True] * count + [False]
 
 
-def test_one_kill_counted_twice_is_one(kernel: Path) -> None:
-    """The machine counts what the cgroup counts."""
+def test_a_kill_elsewhere_explains_nothing(kernel: Path) -> None:
+    """The machine counts those of every container."""
     kills = OomKills()
     (kernel / "vmstat").write_text("oom_kill 8\n")
-    (kernel / "slice/job/memory.events").write_text("oom_kill 3\n")
-    assert [kills.explains_a_death() for _ in range(2)] == [True, False]
+    assert not kills.explains_a_death()
+
+
+def test_an_old_kill_explains_nothing(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process's; or else the death would have been seen long ago."""
+    kills = OomKills()
+    now = 100.0
+    monkeypatch.setattr("obspool.engines.oom.time.monotonic", lambda: now)
+    (kernel / "slice/job/memory.events").write_text("oom_kill 4\n")
+    kills.look()
+    now += 5.0
+    assert kills.explains_a_death()
+    now += 10.0
+    assert not kills.explains_a_death()
 
 
 def test_where_the_kernel_says_nothing_nothing_is_explained(kernel: Path) -> None:

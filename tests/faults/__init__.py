@@ -6,7 +6,7 @@ A worker that dies
     by SIGSEGV
         faults/test_deaths.py::test_a_segmentation_fault_is_named_and_takes_one_item
     as memory ran out
-        pool/test_loss.py::test_a_worker_that_runs_out_of_memory_is_said_to_have
+        faults/test_deaths.py::test_a_worker_that_runs_out_of_memory_is_said_to_have
     idle
         pool/test_stats.py::test_a_killed_idle_worker_is_replaced_and_counted
     idle, as all of them

@@ -23,7 +23,7 @@ SECONDS = 30.0
 
 _HEAD = """
 import multiprocessing, os, sys, threading, time, warnings
-from obspool import Pool, PoolBrokenError
+from obspool import Pool, PoolBrokenError, WorkerLostError
 from tests.faults import deeds
 from tests.helpers import poll
 from tests.pool import work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import pytest
 
 from obspool import Pool, PoolBrokenError, WorkerLostError
 from obspool.words import ExitReason, Outcome
-from tests.faults import deeds
+from tests.faults import deeds, programs
 from tests.helpers import poll
 from tests.pool import work
 from tests.pool.ending import ended
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.context import BaseContext
 
 GET = 20.0
@@ -57,6 +59,55 @@ def test_an_error_has_all_that_is_known_of_the_death(
 def _wait_and_die(folder: str) -> None:
     work.until_there(str(Path(folder, "go")))
     deeds.kill_this()
+
+
+@pytest.fixture(name="memory_limit")
+def _memory_cgroup() -> Iterator[Path]:
+    """A cgroup whose processes may have 160 MiB; the file to write a pid into."""
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / f"obspool-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(160 << 20))
+        except OSError:
+            with suppress(OSError):
+                group.rmdir()
+        else:
+            break
+    else:
+        pytest.skip("no cgroup with a memory limit can be made here (it takes root)")
+    processes = group / "cgroup.procs"
+    yield processes
+    poll(lambda: not processes.read_text())
+    group.rmdir()
+
+
+def test_a_worker_that_runs_out_of_memory_is_said_to_have(
+    start_method: str, tmp_path: Path, memory_limit: Path
+) -> None:
+    """The kernel's SIGKILL is told from anybody else's, by its counters."""
+    source = f"""
+        with open({str(memory_limit)!r}, "w") as processes:
+            processes.write(str(os.getpid()))
+        with Pool(1, context=context) as pool:
+            poll(lambda: pool._live().engine._oom_kills)
+            for function, argument in ((bytearray, 1 << 30), (work.die, "kill")):
+                try:
+                    pool.apply(function, (argument,))
+                except WorkerLostError as error:
+                    print(error.out_of_memory, error)
+            print(*[event.text for event in pool.stats().events], sep="\\n")
+    """
+    out = programs.run(tmp_path, start_method, source, OBSPOOL_CONTROL="0")
+    memory, killed, *events = out.splitlines()
+    assert memory.startswith("True")
+    assert "SIGKILL, probably out of memory, while it ran item 0 of bytearray" in memory
+    assert killed.startswith("False")
+    assert "memory," not in killed
+    assert sum("killed by SIGKILL, probably out of memory" in text for text in events) == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 3])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import re
@@ -17,7 +16,7 @@ from tests.helpers import poll, process_gone
 from tests.pool import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.context import BaseContext
 
 DEATHS = {"_exit": "exit code 7", "exit": "exit code 9", "kill": "killed by SIGKILL"}
@@ -225,49 +224,6 @@ def _sleep_then_die(item: Any) -> Any:
     if item == "kill":
         time.sleep(0.1)
     return work.die_at(item)
-
-
-@pytest.fixture(name="memory_limit")
-def _memory_cgroup() -> Iterator[Path]:
-    """A cgroup whose processes may have 64 MiB; the file to write a pid into."""
-    for parent, limit in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
-        group = parent / f"obspool-test-{os.getpid()}"
-        processes = group / "cgroup.procs"
-        try:
-            group.mkdir()
-            (group / limit).write_text(str(64 << 20))
-        except OSError:
-            with contextlib.suppress(OSError):
-                group.rmdir()
-            continue
-        yield processes
-        assert not processes.read_text()
-        group.rmdir()
-        return
-    pytest.skip("no cgroup with a memory limit can be made here (it takes root)")
-
-
-def _take_memory(group: str) -> int:
-    Path(group).write_text(str(os.getpid()))
-    return len(bytearray(256 << 20))
-
-
-def test_a_worker_that_runs_out_of_memory_is_said_to_have(
-    mp_context: BaseContext, memory_limit: Path
-) -> None:
-    """The kernel's SIGKILL is told from anybody else's, by its counters."""
-    with Pool(1, context=mp_context) as pool:
-        poll(lambda: pool._live().engine._oom_kills)  # type: ignore[attr-defined]
-        with pytest.raises(WorkerLostError, match="SIGKILL, probably out of memory") as caught:
-            pool.apply(_take_memory, (str(memory_limit),))
-        assert caught.value.out_of_memory
-        with pytest.raises(WorkerLostError) as killed:
-            pool.apply(work.die, ("kill",))
-        assert not killed.value.out_of_memory
-        assert any("out of memory" in event.text for event in pool.stats().events)
 
 
 def _wait_in_start(path: str) -> None:
