@@ -40,6 +40,7 @@ WORKER_MODULES = {
     "obspool.worker.items",
     "obspool.worker.outbox",
     "obspool.worker.process",
+    "obspool.worker.workbench",
     "obspool.worker.runner",
     "obspool.worker.stacks",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from obspool.engines.protocol import StartFailed
 from obspool.engines.starter import start_process
 from obspool.telemetry.bank import Claims
 from obspool.worker.process import WorkerSpec, arm, main
+from obspool.worker.workbench import Workbench
 
 if TYPE_CHECKING:
     import socket
@@ -134,15 +136,8 @@ class Maker:
         channel.setblocking(False)
         lifeline, their_lifeline = _fork.Socket.pair()
         arm(their_lifeline)
-        spec = WorkerSpec(
-            *worker_id,
-            theirs.fileno(),
-            their_lifeline.fileno(),
-            plan.segment,
-            lock,
-            plan.hooks,
-            plan.stacks,
-        )
+        bench = Workbench(plan.segment, worker_id, lock, theirs, their_lifeline)
+        spec = WorkerSpec(bench, plan.hooks, os.getpid(), plan.stacks)
         process = plan.make_process(target=main, args=(spec,))
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True

@@ -35,6 +35,7 @@ from obspool.engines.protocol import WorkerId
 from obspool.engines.starter import adopt, list_process, reap, start_unlisted
 from obspool.worker import stacks
 from obspool.worker.process import WorkerSpec, arm, die_with_parent, ignore, main
+from obspool.worker.workbench import Workbench, worker_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -303,6 +304,7 @@ class _Server:
     def __init__(self, plan: Plan, channel: socket.socket, pool: int) -> None:
         self._plan = plan
         self._channel = channel
+        self._pool = pool
         # What each worker becomes, as if the pool's process had forked it.
         process: Any = ForkProcess(target=main, daemon=True)
         process._parent_pid = pool  # noqa: SLF001
@@ -338,25 +340,35 @@ class _Server:
         Its workers wait for each other: they would take the CPU that the next fork needs, and the
         pool isn't open before all of them are there.
         """
-        message, descriptors, cut = _receive(self._channel, _MOST_DESCRIPTORS)
+        try:
+            message, descriptors, cut = _receive(self._channel, _MOST_DESCRIPTORS)
+        except ConnectionResetError:  # the pool has ended, and not heard all that it was told
+            return False
         if not message:
             return False
         if cut:  # no descriptor is left here: the pool does without a template
             os._exit(1)
         orders: list[_Order] = marshal.loads(message)  # noqa: S302 - our own parent's
         each = len(descriptors) // len(orders)
+        theirs = [descriptors[begin : begin + each] for begin in range(0, len(descriptors), each)]
+        specs: list[WorkerSpec] = []
+        if len(orders) > 1:
+            # Before the first fork, after which what is touched here is copied. One alone makes its
+            # own: all of it was shared with the one before, and would be copied here and there.
+            specs = [self._spec(*each) for each in zip(orders, theirs, strict=True)]
         gate = os.pipe()
         forked = []
         pidfds = []
         for index, order in enumerate(orders):
-            begin, end = index * each, (index + 1) * each
             pid = 0
             try:
+                _fork.keep(*theirs[index][:2])
                 pid = os.fork()
                 if not pid:
-                    for descriptor in (*descriptors[:begin], *descriptors[end:], *self._workers):
+                    for descriptor in self._workers:
                         os.close(descriptor)
-                    self._run_worker(order, descriptors[begin:end], gate)
+                    spec = specs[index] if specs else self._spec(order, descriptors)
+                    self._run_worker(order, spec, gate)
                 pidfd = os.pidfd_open(pid)
             except OSError:
                 if pid:  # one that can't be watched
@@ -368,40 +380,38 @@ class _Server:
                 self._workers[pidfd] = pid, order[:2]
                 self._waiting.register(pidfd, select.POLLIN)
             forked.append((*order[:2], pid))
+        _fork.keep()
         os.write(gate[1], bytes(len(orders)))
         self._tell(forked=forked, pidfds=pidfds)
-        for descriptor in (*gate, *descriptors):
+        for descriptor in (*gate, *(() if specs else descriptors)):
             os.close(descriptor)
         return True
 
-    def _run_worker(self, order: _Order, descriptors: list[int], gate: tuple[int, int]) -> NoReturn:
+    def _spec(self, order: _Order, descriptors: list[int]) -> WorkerSpec:
+        """Take the descriptors."""
+        slot, generation, _, _ = order
+        channel, lifeline, *lock = descriptors
+        plan = self._plan
+        ends = worker_end(channel), worker_end(lifeline)
+        bench = Workbench(plan.segment, (slot, generation), ClaimLock(lock), *ends)
+        return WorkerSpec(bench, plan.hooks, self._pool, -1)  # the template itself is armed
+
+    def _run_worker(self, order: _Order, spec: WorkerSpec, gate: tuple[int, int]) -> NoReturn:
         """Be a worker, from here on, as if the pool's process had forked it."""
         code = 1
         try:
             os.close(gate[1])  # should the template die, this one wakes
             os.read(gate[0], 1)
             os.close(gate[0])
-            slot, generation, name, identity = order
-            channel, lifeline, *lock = descriptors
-            plan = self._plan
-            spec = WorkerSpec(
-                slot,
-                generation,
-                channel,
-                lifeline,
-                plan.segment,
-                ClaimLock(lock),
-                plan.hooks,
-                -1,  # as the template itself is armed
-            )
             process = self._process
             process._args = (spec,)  # noqa: SLF001
-            process._name, process._identity = name, identity  # noqa: SLF001
+            process._name, process._identity = order[2:]  # noqa: SLF001
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             if HONOURS_ATEXIT:
                 atexit._clear()  # noqa: SLF001
                 atexit.register(util._exit_function)  # type: ignore[attr-defined] # noqa: SLF001
+            lifeline = spec.bench.lifeline.fileno()
             code = process._bootstrap(parent_sentinel=lifeline)  # noqa: SLF001
         finally:
             if HONOURS_ATEXIT:

@@ -125,6 +125,7 @@ class ThreadEngine:
         self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
         segment = self._plan.segment
         bank = Bank(segment.cells, segment.layout, *worker, cpu_clock=time.thread_time_ns)
+        bank.open()
         code = 1
         try:
             code = self._live(worker, made, bank)
@@ -148,7 +149,8 @@ class ThreadEngine:
                 self._events.put(HookFailed(worker, error))
                 return 1
         self._events.put(Ready(worker))
-        runner = Runner(bank, made.claims, Outbox(send, codec), codec, hooks.describe)
+        runner = Runner(bank, made.claims, Outbox(send, codec), codec)
+        runner.open(hooks.describe)
         while (batch := made.batches.get()) is not None:
             runner.run(batch)
             del batch  # a waiting worker keeps no arguments alive

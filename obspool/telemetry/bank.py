@@ -259,8 +259,7 @@ class Bank:
         self._item_run = base + WORKER["item_run"]
         self._described = base + WORKER["described"]
         self._description = base + WORKER["description"]
-        self._cpu_before = cells[self._cpu] - cpu_clock()
-        self._cpu_read = 0
+        self._cpu_before = self._cpu_read = 0
         for word in (
             self._task_start,
             self._slice_start,
@@ -271,6 +270,10 @@ class Bank:
             cells[word] = 0
         if cells[self._sequence] & 1:  # its predecessor was killed while it wrote
             cells[self._sequence] += 1
+
+    def open(self) -> None:
+        """Go on with the slot's CPU time, in the worker itself."""
+        self._cpu_before = self.cells[self._cpu] - self._cpu_clock()
 
     def begin(self, function: int, now: int) -> None:
         """Show that a task of the function with this label begins."""

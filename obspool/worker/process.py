@@ -9,26 +9,23 @@ import io
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 from contextlib import suppress
 from types import FunctionType
 
-from obspool import _fork, wire
+from obspool import wire
 from obspool.messages import INTERRUPT, Hooks
-from obspool.telemetry.bank import Bank, Claims
 from obspool.worker import stacks
-from obspool.worker.codec import PickleCodec
-from obspool.worker.outbox import Outbox
-from obspool.worker.runner import Runner
+from obspool.worker.workbench import send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from typing import Any
 
-    from obspool.messages import Part
+    from obspool.worker.workbench import Workbench
 
 
 _READY = wire.plain_frame(wire.Frame.READY)[0]
@@ -69,12 +66,7 @@ class WorkerSpec:
     """What a new worker process gets from its parent; picklable while a process is being spawned.
 
     Attributes:
-        slot: its place.
-        generation: 1 for the slot's first.
-        channel: descriptor of its end of the channel.
-        lifeline: descriptor of a socket whose other end only the parent holds.
-        segment: the segment's cells and layout (inherited by fork).
-        lock: its claim lock.
+        bench: what it works with.
         hooks: what the pool's user wants called.
         parent: pid of the pool's process.
         stacks: descriptor of the file for its stack; below 0 where there is none, or where the
@@ -82,62 +74,37 @@ class WorkerSpec:
         pickled: the hooks, where this is not a forked process.
     """
 
-    def __init__(
-        self,
-        slot: int,
-        generation: int,
-        channel: int,
-        lifeline: int,
-        segment: Any,
-        lock: Any,
-        hooks: Hooks,
-        stacks: int,
-    ) -> None:
-        self.slot = slot
-        self.generation = generation
-        self.channel = channel
-        self.lifeline = lifeline
-        self.segment = segment
-        self.lock = lock
+    def __init__(self, bench: Workbench, hooks: Hooks, parent: int, stacks: int) -> None:
+        self.bench = bench
         self.hooks = hooks
-        self.parent = os.getpid()
+        self.parent = parent
         self.stacks = stacks
         self.pickled: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pass the descriptors as spawn and forkserver do, and pickle what pickle alone can't."""
+        """Pass the descriptor as spawn and forkserver do, and pickle what pickle alone can't."""
         from multiprocessing.reduction import DupFd  # noqa: PLC0415 - not in a worker
 
         from obspool.serial import dumps  # noqa: PLC0415 - as above
 
-        layout = self.segment.layout
         return {
             **self.__dict__,
-            "channel": DupFd(self.channel),
-            "lifeline": DupFd(self.lifeline),
             "stacks": DupFd(self.stacks) if self.stacks >= 0 else None,
-            "segment": (DupFd(self.segment.fd), layout.slots, layout.header_words),
             "hooks": Hooks(),
             "pickled": dumps(self.hooks),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the descriptors; the hooks are loaded in `main`, where an error can be told."""
-        from obspool.telemetry.cells import attach  # noqa: PLC0415 - not under fork
-
+        """Take the descriptor; the hooks are loaded in `main`, where an error can be told."""
         self.__dict__.update(state)
-        self.channel = state["channel"].detach()
-        self.lifeline = state["lifeline"].detach()
         self.stacks = state["stacks"].detach() if state["stacks"] is not None else -1
-        descriptor, slots, header_words = state["segment"]
-        fd = descriptor.detach()
-        self.segment = attach(fd, slots, header_words)
-        os.close(fd)
 
 
 def main(spec: WorkerSpec) -> None:
     """Run a worker process until it is told to stop; the target of the pool's processes."""
-    die_with_parent(spec.lifeline, spec.parent)
+    bench = spec.bench
+    _lifelines.append(bench.lifeline)
+    die_with_parent(bench.lifeline.fileno(), spec.parent)
     if sys.stdin is None:
         sys.stdin = _NO_INPUT
     threading.current_thread().name = "MainThread"  # under fork it was the parent's starter
@@ -147,14 +114,11 @@ def main(spec: WorkerSpec) -> None:
         # A handler, not SIG_IGN, which programs that a task starts would inherit.
         _signal.signal(signal.SIGINT, ignore)
     gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
-    channel = _fork.Socket(socket.AF_UNIX, socket.SOCK_STREAM, spec.channel)
-    _lifelines.append(_fork.Socket(socket.AF_UNIX, socket.SOCK_STREAM, spec.lifeline))
-    codec = PickleCodec()
     # The parent is gone, or has given this worker up:
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
-        hooks = _initialize(spec, channel, codec)
+        hooks = _initialize(spec, bench)
         if hooks is not None:
-            _work(spec, hooks, channel, codec)
+            _work(bench, hooks)
 
 
 def main_namespace() -> dict[str, Any]:
@@ -170,59 +134,54 @@ def main_namespace() -> dict[str, Any]:
     return namespace
 
 
-def _work(spec: WorkerSpec, hooks: Hooks, channel: socket.socket, codec: PickleCodec) -> None:
+def _work(bench: Workbench, hooks: Hooks) -> None:
     """Run batches until told to stop, then the finalizer."""
-    layout, cells = spec.segment.layout, spec.segment.cells
-    bank = Bank(cells, layout, spec.slot, spec.generation)
-    claims = Claims(cells, layout, spec.slot, spec.generation, spec.lock)
-
-    def send(parts: list[Part], busy: int, ended: int) -> None:
-        _send(channel, wire.results_frame(parts, busy, ended))
-
-    runner = Runner(bank, claims, Outbox(send, codec), codec, hooks.describe)
-    _signal.signal(INTERRUPT, runner.interrupt)
+    bench.bank.open()
+    bench.runner.open(hooks.describe)
+    _signal.signal(INTERRUPT, bench.runner.interrupt)
     try:
-        _loop(channel, runner)
+        _loop(bench)
         _signal.signal(INTERRUPT, _signal.SIG_IGN)
         if hooks.finalizer is not None:
-            _finalize(hooks.finalizer, channel, codec)
+            _finalize(hooks.finalizer, bench)
     finally:
-        bank.end()
+        bench.bank.end()
 
 
-def _initialize(spec: WorkerSpec, channel: socket.socket, codec: PickleCodec) -> Hooks | None:
+def _initialize(spec: WorkerSpec, bench: Workbench) -> Hooks | None:
     """Run the initializer; tell the parent how it went; return the hooks if it went well."""
     try:
-        hooks: Hooks = spec.hooks if spec.pickled is None else codec.load(spec.pickled)
+        hooks: Hooks = spec.hooks if spec.pickled is None else bench.codec.load(spec.pickled)
         if hooks.initializer is not None:
             main_before.update(main_namespace())
             stacks.arm(spec.stacks)  # an initializer may be what hangs
             spec.stacks = -1
             hooks.initializer(*hooks.initargs)
     except Exception as error:  # noqa: BLE001 - told to the parent, which decides
-        _tell_failure(channel, codec.dump_error(error))
+        _tell_failure(bench, error)
         return None
     spec.hooks, spec.pickled = Hooks(), None  # what the initializer had is nobody's any more
-    channel.sendall(_READY)
+    bench.channel.sendall(_READY)
     stacks.arm(spec.stacks)  # while the parent makes others, and sends work
     return Hooks(finalizer=hooks.finalizer, describe=hooks.describe)
 
 
-def _finalize(finalizer: Callable[[], object], channel: socket.socket, codec: PickleCodec) -> None:
+def _finalize(finalizer: Callable[[], object], bench: Workbench) -> None:
     """Run the finalizer; tell the parent if it fails."""
     try:
         finalizer()
     except Exception as error:  # noqa: BLE001 - told to the parent; this worker has done its work
-        _tell_failure(channel, codec.dump_error(error))
+        _tell_failure(bench, error)
 
 
-def _tell_failure(channel: socket.socket, error: Any) -> None:
-    """Tell the parent what a hook raised: `error` is a payload."""
-    _send(channel, wire.plain_frame(wire.Frame.FAILED, None, [error]))
+def _tell_failure(bench: Workbench, error: Exception) -> None:
+    """Tell the parent what a hook raised."""
+    payload = bench.codec.dump_error(error)
+    send(bench.channel, wire.plain_frame(wire.Frame.FAILED, None, [payload]))
 
 
-def _loop(channel: socket.socket, runner: Runner) -> None:
-    reader = wire.FrameReader(wire.scratch())
+def _loop(bench: Workbench) -> None:
+    channel, reader, runner = bench.channel, bench.reader, bench.runner
     while True:
         frames = reader.receive(channel)
         frames.reverse()
@@ -230,15 +189,6 @@ def _loop(channel: socket.socket, runner: Runner) -> None:
             if frames[-1].kind == wire.Frame.STOP:
                 return
             runner.run(frames.pop().batch())
-
-
-def _send(channel: socket.socket, parts: list[Any]) -> None:
-    if len(parts) == 1:
-        channel.sendall(parts[0])
-        return
-    sender = wire.Sender()
-    sender.add(parts)
-    sender.send(channel)
 
 
 def ignore(signum: int, frame: Any) -> None:

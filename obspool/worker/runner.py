@@ -38,16 +38,9 @@ SLICE_GROWTH = 4
 class Runner:
     """Runs the items of batches, one after the other."""
 
-    def __init__(
-        self,
-        bank: Bank,
-        claims: Claims,
-        outbox: Outbox,
-        codec: Codec,
-        describe: Callable[..., object] | None = None,
-    ) -> None:
-        """Take what a worker is made of, and what names an item, by its own arguments."""
-        self._describe = describe
+    def __init__(self, bank: Bank, claims: Claims, outbox: Outbox, codec: Codec) -> None:
+        """Take what a worker is made of."""
+        self._describe: Callable[..., object] | None = None
         self._bank = bank
         self._claims = claims
         self._outbox = outbox
@@ -61,7 +54,12 @@ class Runner:
         self._next = 0  # number of the next item
         self._limiter: Limiter | None = None
         self._cancelled = -1  # the item that was interrupted last
-        outbox.stalled = self._shorten
+
+    def open(self, describe: Callable[..., object] | None = None) -> None:
+        """Begin, in the worker itself; `describe` names an item by its arguments."""
+        self._describe = describe
+        # Not before: a cycle keeps what a parent has made for its worker longer than it should.
+        self._outbox.stalled = self._shorten
 
     def _shorten(self) -> None:
         """Give up the claim on what a slice that takes long has not begun; in the outbox's thread.

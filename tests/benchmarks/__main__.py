@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 
+import obspool
 from tests.benchmarks import report
 from tests.benchmarks.lines import LINES, WORKERS, Scale
 from tests.benchmarks.measure import (
@@ -67,6 +70,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Measure the lines asked for, each printed as soon as it is known."""
     options = parse(argv)
+    # As where obspool is installed: else each spawned worker would compile it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(Path(obspool.__file__).parent, quiet=1)
     baseline = STDLIB
     contender = Contender("stdlib", STDLIB.module) if options.self_check else OBSPOOL
     contenders = (baseline, contender)

@@ -6,9 +6,12 @@ import atexit
 import multiprocessing
 import os
 import resource
+import select
 import signal
+import socket
 import sys
 import threading
+from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -16,6 +19,8 @@ import pytest
 
 from obspool import Pool, PoolBrokenError, WorkerLostError
 from obspool.engines import template
+from obspool.engines.protocol import Plan
+from obspool.messages import Hooks
 from tests.helpers import poll, process_gone
 from tests.pool import work
 
@@ -206,6 +211,27 @@ def test_a_template_that_dies_after_its_answer_is_done_without(
     with Pool(2, maxtasksperchild=1, context=FORK) as pool:
         assert pool.map(work.double, range(8), 1) == [2 * item for item in range(8)]
     assert killed
+
+
+def test_a_pool_that_ends_without_listening_is_no_error() -> None:
+    """What it has not heard resets the connection."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    served = ForkProcess(target=_served, args=(ours, theirs))
+    served.start()
+    theirs.close()
+    poll(lambda: select.select([ours], [], [], 0)[0])  # something is told
+    ours.close()
+    served.join(20)
+    assert served.exitcode == 0
+
+
+def _served(ours: Any, theirs: Any) -> None:
+    ours.close()
+    no_segment: Any = None
+    plan = Plan(no_segment, Hooks(), ForkProcess, FORK)
+    server = template._Server(plan, theirs, os.getppid())
+    server._tell(reaped=[(0, 1, 0)])
+    server.run()
 
 
 @pytest.mark.parametrize("room", [1, 3, 5, 6, 7, 9])

@@ -45,11 +45,13 @@ class Stage:
         self.claims = Claims(cells, layout, 0, 1, threading.Lock())
         self.claims.reset()
         self.bank = Bank(cells, layout, 0, 1)
+        self.bank.open()
         self.messages: list[list[Part]] = []
         self.outcomes: dict[int, Any] = {}
         self.runner = Runner(
             self.bank, self.claims, Outbox(self._send, PickleCodec()), PickleCodec()
         )
+        self.runner.open()
         self._cells = cells
         self._base = layout.worker_block(0, 1)
         self._next = 0
