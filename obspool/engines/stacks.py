@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import obspool
 from obspool.errors import StackUnavailableError
+from obspool.telemetry import place
 from obspool.worker import stacks
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class _File:
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
-            self.descriptor = os.memfd_create("obspool-stacks")
+            self.descriptor = os.memfd_create(place.STACKS_MEMORY)
         else:
             import tempfile  # noqa: PLC0415 - slow to import, and hardly ever needed
 

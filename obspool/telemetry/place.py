@@ -29,6 +29,7 @@ PREFIX = "obspool-"  # of a directory made by obspool; the uid follows
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is checked, see prepare()
 MEMORY_PREFIX = "obspool-"  # of a memfd that stands in for a file; the pool's name follows
 PRIVATE_MEMORY = "obspool:private"  # of one that nobody is to find
+STACKS_MEMORY = "obspool:stacks"  # of one that is no segment
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _GROUP_MAY_READ = stat.S_IRGRP | stat.S_IXGRP
 

@@ -17,6 +17,7 @@ import pytest
 
 from obspool import ForkedPoolError, Pool, StackUnavailableError, ThreadPool, WorkerLostError
 from obspool.engines import stacks
+from obspool.telemetry import registry
 from obspool.words import ExitReason, WorkerState
 from tests.helpers import poll
 from tests.pool import work
@@ -34,6 +35,18 @@ pytestmark = [
 FORK = multiprocessing.get_context("fork")
 
 SPAWN = multiprocessing.get_context("spawn")
+
+
+def test_its_file_is_taken_for_nobodys_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has not set OBSPOOL_DIR looks for segments among all processes' descriptors."""
+    monkeypatch.delenv("OBSPOOL_DIR")
+    with Pool(1, context=FORK) as pool:
+        pids = [os.getpid(), *[process.pid for process in pool._pool]]
+        assert pool.name
+        skipped = registry.list_pools().skipped
+        assert not [
+            one for one in skipped if one.path.startswith(tuple(f"/proc/{p}/" for p in pids))
+        ]
 
 
 def _skip_if_deaf(context: BaseContext) -> None:
