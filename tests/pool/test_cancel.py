@@ -34,8 +34,8 @@ def _touch_and_wait(paths: tuple[str, str]) -> str:
 
 
 def _tidy(folder: str) -> None:
-    Path(folder, "begun").touch()
     try:
+        Path(folder, "begun").touch()
         work.signal_less_wait()
     except Exception:
         Path(folder, "caught").touch()
@@ -47,17 +47,17 @@ def _tidy(folder: str) -> None:
 
 
 def _answer_all_the_same(folder: str) -> str:
-    Path(folder, "begun").touch()
     try:
+        Path(folder, "begun").touch()
         work.signal_less_wait()
     except SoftCancelError:
         return "as far as I got"
 
 
 def _ignore(folder: str) -> None:
-    Path(folder, "begun").touch()
     while True:
         try:
+            Path(folder, "begun").touch()
             time.sleep(60)
         except SoftCancelError:
             continue
