@@ -168,7 +168,7 @@ def test_an_item_that_goes_on_is_ended_with_its_worker(pool: Pool, function: Any
 def test_items_about_one_that_is_ended_run_on(pool: Pool) -> None:
     """Those behind it in its chunk elsewhere; those before it have been sent."""
     items = [*range(6), "stuck", *range(7, 12)]
-    found = pool.map(_stuck_at, items, 12, timeout=SHORT, return_exceptions=True)
+    found = pool.map(_stuck_at, items, 12, timeout=10 * SHORT, return_exceptions=True)
     assert isinstance(found[6], TaskTimeoutError)
     assert [value for value in found if isinstance(value, int)] == [
         item for item in range(12) if item != 6
