@@ -86,6 +86,8 @@ def assemble(
         ):
             announcement.make()  # before anything is started: the address may be wrong
             url = _expose(metrics, segment, at_end)
+        if published and os.environ.get("OBSPOOL_PUSH"):
+            at_end.callback(_push, segment)
         loop = Loop(
             make_engine(segment, segment.facts.name),
             segment,
@@ -119,3 +121,10 @@ def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
         return None
     at_end.callback(exposure.close)
     return exposure.url
+
+
+def _push(segment: Segment) -> None:
+    """Push the pool's last values where OBSPOOL_PUSH says."""
+    from obspool.exporters import push  # noqa: PLC0415 - the same
+
+    push.push_at_end(lambda: read(segment))

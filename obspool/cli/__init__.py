@@ -3,6 +3,7 @@
     ls, stats, top                              look
     pause, resume, resize, recycle, set, stack  steer, and lose nothing
     cancel, close, terminate                    end a job, or the pool
+    exporter                                    all pools' metrics, for Prometheus
     demo                                        something to look at
 
 Each command is a module that is imported when it is called for, so that none waits for what another

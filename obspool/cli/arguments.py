@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obspool._version import __version__
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
 INTERVAL_BOUNDS = (0.25, 10.0)  # seconds between two frames of `top`
 _LONGEST = 7 * 24 * 60.0  # minutes of the demo
+EXPORTER_ADDRESS = "127.0.0.1:9400"
+_DAY = 24 * 3600.0
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY}
 _MOST = 2**63 - 1  # what a pool can be told
 
 _DESCRIPTION = "See into the process pools of this host, and steer them."
@@ -46,6 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_close(commands)
     _add_terminate(commands)
     _add_demo(commands)
+    _add_exporter(commands)
     return parser.parse_args(arguments)
 
 
@@ -212,6 +219,61 @@ def _add_demo(commands: _Commands) -> None:
     demo.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
 
 
+def _add_exporter(commands: _Commands) -> None:
+    exporter = _add(
+        commands,
+        "exporter",
+        "exporter",
+        "Serve the metrics of all pools of this host to Prometheus, from one port. Ended pools "
+        "too; what the runs of one name counted is added up, so that jobs which are shorter than a "
+        "scrape interval count.",
+    )
+    exporter.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="PORT (of this machine only) or HOST:PORT "
+        f"({EXPORTER_ADDRESS}; with --textfile: none)",
+    )
+    _add_seconds(
+        exporter, "--keep", 300.0, (0.0, _DAY), "how long an ended pool's last state is told"
+    )
+    _add_seconds(exporter, "--interval", 0.5, (0.05, 60.0), "how often to look for pools")
+    exporter.add_argument(
+        "--state", type=Path, metavar="FILE", help="where the totals outlive a restart (nowhere)"
+    )
+    exporter.add_argument(
+        "--textfile", type=Path, metavar="DIR", help="write DIR/obspool.prom, for node_exporter"
+    )
+    _add_seconds(exporter, "--write-interval", 15.0, (0.1, 3600.0), "how often to write it")
+    exporter.add_argument(
+        "--once", action="store_true", help="write it once, or without --textfile print it, and end"
+    )
+    exporter.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve with TLS: PEM")
+    exporter.add_argument("--tls-key", type=Path, metavar="FILE", help="its key (in the same file)")
+    exporter.add_argument(
+        "--auth-file",
+        type=Path,
+        metavar="FILE",
+        help="who may scrape (basic authentication): lines NAME:PASSWORD",
+    )
+
+
+def _add_seconds(
+    command: argparse.ArgumentParser,
+    name: str,
+    default: float,
+    bounds: tuple[float, float],
+    text: str,
+) -> None:
+    command.add_argument(
+        name,
+        type=lambda value: _duration(value, *bounds),
+        default=default,
+        metavar="TIME",
+        help=f"{text}: 500ms, 30, 5m ({default:g} s)",
+    )
+
+
 def _add_pool(command: argparse.ArgumentParser) -> None:
     command.add_argument("pool", metavar="NAME|PID", help="the pool's name, or its process")
 
@@ -243,6 +305,17 @@ def _number(text: str, low: float, high: float, unit: str) -> float:
             f"{text!r} is no number of {unit} from {low:g} to {high:g}"
         )
     return number
+
+
+def _duration(text: str, low: float, high: float) -> float:
+    """Return the seconds of `30`, `500ms`, `5m`."""
+    found = _DURATION.fullmatch(text)
+    seconds = float(found[1]) * _UNITS[found[2]] if found is not None else math.nan
+    if not low <= seconds <= high:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time from {low:g} to {high:g} s, as 500ms, 30, 5m or 1h"
+        )
+    return seconds
 
 
 def _workers(text: str) -> int:

@@ -27,7 +27,7 @@ from obspool.telemetry.snapshot import Histogram
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from obspool.exporters.family import Family, PoolMetric
+    from obspool.exporters.family import Family, PoolMetric, Reading
     from obspool.telemetry.snapshot import Snapshot
 
 HISTOGRAMS_VARIABLE = "OBSPOOL_WORKER_HISTOGRAMS"
@@ -113,7 +113,7 @@ class SnapshotCollector(Collector):
     def _enter(self, snapshot: Snapshot, seen: set[str]) -> list[list[Sample]] | None:
         """Return the snapshot's samples for each family, or None when it can't be served."""
         try:
-            pool = _text(snapshot.facts.name)
+            pool = as_label(snapshot.facts.name)
             if pool in seen:
                 self.count(Problem.DUPLICATE)
                 return None
@@ -147,17 +147,31 @@ def _samples(
     metric: PoolMetric, snapshot: Snapshot, pool: str, shared: SharedLabels
 ) -> list[Sample]:
     """Read one metric from one snapshot."""
-    name = metric.full_name
-    names = metric.labels
     base = {POOL: pool}
     if metric.more_labels is not None:
-        base = _more_labels(metric, metric.more_labels(snapshot)) | base
+        base = more_labels(metric, metric.more_labels(snapshot)) | base
         shared = {}
+    return samples_of(metric, metric.read(snapshot), base, shared)
+
+
+def samples_of(
+    metric: PoolMetric, readings: Iterable[Reading], base: dict[str, str], shared: SharedLabels
+) -> list[Sample]:
+    """Return the samples of a metric's readings.
+
+    Args:
+        metric: which one.
+        readings: label values and value of each series.
+        base: the labels that all of them have.
+        shared: label dictionaries of metrics with the same base; new ones are added.
+    """
+    name = metric.full_name
+    names = metric.labels
     samples: list[Sample] = []
-    for values, value in metric.read(snapshot):
+    for values, value in readings:
         labels = shared.get((names, values))
         if labels is None:
-            texts = zip(names, map(_text, values), strict=True)
+            texts = zip(names, map(as_label, values), strict=True)
             labels = shared[names, values] = {**base, **dict(texts)}
         if isinstance(value, Histogram):
             samples += _distribution(metric.type, name, labels, value)
@@ -191,18 +205,18 @@ def _number(value: float) -> float:
     return value if type(value) in {int, float} else float(value)
 
 
-def _more_labels(metric: PoolMetric, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def more_labels(metric: PoolMetric, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the labels that a user gave, under names which are valid and nobody else's."""
     labels: dict[str, str] = {}
     for key, text in pairs:
         name = _NOT_IN_LABEL_NAMES.sub("_", key)
         if name in _RESERVED_LABELS or name in metric.labels or not name[:1].isalpha():
             name = f"label_{name}"
-        labels.setdefault(name, _text(text))
+        labels.setdefault(name, as_label(text))
     return labels
 
 
-def _text(value: str) -> str:
+def as_label(value: str) -> str:
     """Return the text as a label's value: a lone surrogate would fail the whole answer."""
     if value.isascii():
         return str(value)

@@ -36,6 +36,11 @@ class Request:
         names: of `name[]` in the query: the only samples that are wanted; empty: all.
         accept: the Accept header's value, or an empty string.
         accept_encoding: the Accept-Encoding header's, the same.
+        authorization: the Authorization header's, the same.
+        user_agent: the User-Agent header's, the same.
+        is_scrape: whether the client says how long it waits, as Prometheus and its kin do: it
+            stores what it gets.
+        client: the address that it came from.
     """
 
     method: str
@@ -43,6 +48,10 @@ class Request:
     names: tuple[str, ...]
     accept: str
     accept_encoding: str
+    authorization: str = ""
+    user_agent: str = ""
+    is_scrape: bool = False
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,12 @@ def head_of(received: bytes | bytearray) -> bytes | None:
     return None
 
 
-def parse(head: bytes) -> Request:
+def parse(head: bytes, client: str = "") -> Request:
     """Read a request's head.
+
+    Args:
+        head: as `head_of` gives it.
+        client: the address that it came from.
 
     Raises:
         BadRequestError: it isn't HTTP/1.
@@ -119,4 +132,8 @@ def parse(head: bytes) -> Request:
         names=tuple(names),
         accept=",".join(headers.get("accept", ())),
         accept_encoding=",".join(headers.get("accept-encoding", ())),
+        authorization=",".join(headers.get("authorization", ())),
+        user_agent=",".join(headers.get("user-agent", ())),
+        is_scrape="x-prometheus-scrape-timeout-seconds" in headers,
+        client=client,
     )

@@ -3,7 +3,8 @@
     accept ──> reading ── whole head ──> writing ── all sent ──> lingering ──> closed
                   └──────────── deadline, error, eviction ─────────────────────┘
 
-No call of this thread blocks but its select(), so a client that sends nothing or never reads costs
+With TLS the handshake is a part of the reading, and under its deadline. No call of this thread
+blocks but its select(), so a client that sends nothing or never reads costs
 a table entry until its deadline. When the table is full the one whose deadline is nearest goes: a
 new scraper always gets in. Requests that arrive together are answered from one reading.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from obspool.exporters.http_messages import Response
+    from obspool.exporters.tls import Session
 
     Respond = Callable[[Sequence[Request]], Sequence[Response]]
 
@@ -57,8 +59,12 @@ class _Stage(Enum):
 class _Connection:
     """A client: its socket, what it sent so far, and what is still to be sent to it."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(
+        self, sock: socket.socket, client: str, deadline: float, tls: Session | None
+    ) -> None:
         self.sock = sock
+        self.client = client
+        self.tls = tls
         self.stage = _Stage.READING
         self.deadline = deadline
         self.received = bytearray()
@@ -74,13 +80,16 @@ class _Connection:
 class Listener:
     """Serves HTTP on a bound socket from its own daemon thread, until `close()`."""
 
-    def __init__(self, sock: socket.socket, respond: Respond) -> None:
+    def __init__(
+        self, sock: socket.socket, respond: Respond, tls: Callable[[], Session] | None = None
+    ) -> None:
         """Start to listen.
 
         Args:
             sock: bound, not yet listening; the listener's own from now on.
             respond: answers the requests that arrived together; called in the listener's thread,
                 and must not raise.
+            tls: makes a connection's side of TLS; None: without.
 
         Raises:
             OSError: the socket can't listen: somebody else does, at the same address.
@@ -88,6 +97,7 @@ class Listener:
         """
         self._sock = sock = _fork.Socket.of(sock)
         self._respond = respond
+        self._tls = tls
         self._connections: dict[socket.socket, _Connection] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._resume_at: float | None = None
@@ -184,7 +194,7 @@ class Listener:
         """Take all who wait, so that those who came together are answered together."""
         for _ in range(_BACKLOG):
             try:
-                sock, _ = self._sock.accept()
+                sock, address = self._sock.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -194,13 +204,14 @@ class Listener:
                 self._selector.unregister(self._sock)
                 self._resume_at = time.monotonic() + PAUSE_SECONDS
                 return
-            self._enter(sock)
+            self._enter(sock, str(address[0]))
 
-    def _enter(self, accepted: socket.socket) -> None:
+    def _enter(self, accepted: socket.socket, client: str) -> None:
         sock = _fork.Socket.of(accepted)
         if len(self._connections) >= MAX_CONNECTIONS:
             self._drop(min(self._connections.values(), key=lambda one: one.deadline))
-        connection = _Connection(sock, time.monotonic() + READ_SECONDS)
+        tls = None if self._tls is None else self._tls()
+        connection = _Connection(sock, client, time.monotonic() + READ_SECONDS, tls)
         self._connections[sock] = connection
         sock.setblocking(False)
         self._selector.register(sock, selectors.EVENT_READ, connection)
@@ -227,9 +238,15 @@ class Listener:
         if not data:
             self._drop(connection)
             return None
+        if connection.tls is not None:
+            data, reply = connection.tls.feed(data)
+            # A handshake's few KB go into an empty buffer, whole.
+            if reply and connection.sock.send(reply) < len(reply):
+                self._drop(connection)
+                return None
         connection.received += data
         head = head_of(connection.received)
-        return None if head is None else parse(head)
+        return None if head is None else parse(head, connection.client)
 
     def _answer(self, requests: list[tuple[_Connection, Request]]) -> None:
         responses = self._respond([request for _, request in requests])
@@ -240,10 +257,11 @@ class Listener:
         if connection.sock not in self._connections:
             return  # it had to make room in this same turn
         connection.received.clear()
-        connection.unsent = memoryview(data)
         connection.stage = _Stage.WRITING
         connection.deadline = time.monotonic() + WRITE_SECONDS
         try:
+            sealed = data if connection.tls is None else connection.tls.seal(data)
+            connection.unsent = memoryview(sealed)
             self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
             self._write(connection)
         except BlockingIOError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obspool.exporters.family import POOL
+from obspool.exporters.host_metrics import HOST_METRICS
 from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def table() -> str:
     """Return the table of all metrics as Markdown."""
     lines = ["| name | type | labels | meaning |", "| --- | --- | --- | --- |"]
     lines += [_row(metric, (POOL, *metric.labels)) for metric in pool_metrics()]
-    lines.append(_row(EXPORTER_ERRORS, EXPORTER_ERRORS.labels))
+    lines += [_row(family, family.labels) for family in (EXPORTER_ERRORS, *HOST_METRICS)]
     return "\n".join(lines) + "\n"
 
 

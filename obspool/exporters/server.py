@@ -26,9 +26,10 @@ from obspool import _fork
 from obspool.errors import MetricsServerError
 from obspool.exporters import encoding
 from obspool.exporters.address import VARIABLE, Address, address_from_environment
+from obspool.exporters.answers import answer, refusal
 from obspool.exporters.binding import Place, SocketAddress, bind, failure, resolve, url_of
 from obspool.exporters.collector import Problem, SnapshotCollector
-from obspool.exporters.http_messages import HTML, Response, message
+from obspool.exporters.http_messages import message
 from obspool.exporters.listener import Listener
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from obspool.exporters.address import AddressLike
-    from obspool.exporters.http_messages import Request
+    from obspool.exporters.http_messages import Request, Response
     from obspool.telemetry.snapshot import Snapshot
 
     Source = Callable[[], Snapshot]
@@ -50,10 +51,6 @@ KEEP_ENDED = 16
 # server's thread that can't go on because of a lock which the caller's own thread holds (a pool
 # collected as garbage in the midst of anything).
 CLOSE_SECONDS = 2.0
-
-_METHODS = ("GET", "HEAD")
-_VARY = ("Vary", "Accept, Accept-Encoding")
-_INDEX = b"<!doctype html>\n<title>obspool</title>\n<a href='/metrics'>/metrics</a>\n"
 
 _log = logging.getLogger("obspool")
 
@@ -181,7 +178,7 @@ class _Server:
         answers: dict[tuple[object, ...], Response] = {}
         responses = []
         for request in requests:
-            response = _refusal(request)
+            response = refusal(request)
             if response is None:
                 openmetrics = encoding.wants_openmetrics(request.accept)
                 key = (openmetrics, request.names, request.accept_encoding)
@@ -203,20 +200,7 @@ class _Server:
         registry = self._registry
         chosen = registry.restricted_registry(request.names) if request.names else registry
         body = encoding.encode(chosen.collect(), openmetrics=openmetrics)
-        kind = encoding.OPENMETRICS_TYPE if openmetrics else encoding.TEXT_TYPE
-        packed = encoding.compress(body, request.accept_encoding)
-        if packed is None:
-            return Response(HTTPStatus.OK, kind, body, (_VARY,))
-        return Response(HTTPStatus.OK, kind, packed, (_VARY, ("Content-Encoding", "gzip")))
-
-
-def _refusal(request: Request) -> Response | None:
-    """Return the answer to anything but a request for the metrics."""
-    if request.method not in _METHODS:
-        return message(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
-    if request.path == "/":
-        return Response(HTTPStatus.OK, HTML, _INDEX)
-    return None if request.path == "/metrics" else message(HTTPStatus.NOT_FOUND)
+        return answer(body, request, openmetrics=openmetrics)
 
 
 class _Hub:

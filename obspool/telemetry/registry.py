@@ -162,14 +162,15 @@ def _entry(path: str) -> PoolEntry:
 
 def _paths(skipped: list[Skipped]) -> Iterator[str]:
     for directory in place.searched():
-        yield from _files(directory, skipped)
+        yield from files(directory, skipped)
     for segment in own.segments():
         if segment.fd >= 0 and segment.published:
             yield f"/proc/{os.getpid()}/fd/{segment.fd}"
-    yield from _descriptors(skipped)
+    yield from descriptors(skipped)
 
 
-def _files(directory: Path, skipped: list[Skipped]) -> Iterator[str]:
+def files(directory: Path, skipped: list[Skipped]) -> Iterator[str]:
+    """Yield the paths of what is called a segment in a directory, a bounded number of them."""
     count = 0
     try:
         with os.scandir(directory) as entries:
@@ -186,22 +187,22 @@ def _files(directory: Path, skipped: list[Skipped]) -> Iterator[str]:
             skipped.append(Skipped(str(directory), error.strerror or str(error)))
 
 
-def _descriptors(skipped: list[Skipped]) -> Iterator[str]:
+def descriptors(skipped: list[Skipped]) -> Iterator[str]:
     """Yield descriptors of other processes that are segments without a name in a directory."""
     prefixes = tuple(f"{directory}/" for directory in place.searched())
     count = 0
     for process in _processes():
         try:
-            descriptors = os.listdir(f"{process}/fd")  # noqa: PTH208 - see below
+            numbers = os.listdir(f"{process}/fd")  # noqa: PTH208 - see below
         except OSError:
             continue  # it ended, or it isn't ours to look at
-        for descriptor in descriptors:
+        for number in numbers:
             count += 1
             if count > MAX_DESCRIPTORS:
                 text = f"only the first {MAX_DESCRIPTORS} open files were looked at"
                 skipped.append(Skipped("/proc", text))
                 return
-            path = f"{process}/fd/{descriptor}"
+            path = f"{process}/fd/{number}"
             if _is_nameless(path, prefixes):
                 yield path
 

@@ -107,6 +107,29 @@ def opened(target: Target) -> Iterator[Source]:
             os.close(fd)
 
 
+def acquire(where: str) -> int | SegmentCells:
+    """Open a segment's path for more than one reading, as `opened` accepts it.
+
+    Whoever holds the descriptor reads the pool's last values also when its file is gone.
+
+    Returns:
+        A descriptor, the caller's to close; or the object, when the segment is this process's own.
+
+    Raises:
+        SegmentError: it isn't such a file.
+        OSError: it can't be opened.
+    """
+    if (segment := own.find(_status(where))) is not None:
+        return segment
+    fd = os.open(where, _FLAGS if is_descriptor(where) else _FLAGS | os.O_NOFOLLOW)
+    try:
+        _check(os.fstat(fd), where)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def is_held(path: str, status: os.stat_result) -> bool:
     """Tell whether the lock of a regular file of ours is held; yes when that can't be found out.
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obspool.exporters import listener, server
+from obspool.exporters import answers, listener, server
 from obspool.exporters.http_messages import MAX_HEAD, BadRequestError, Request, head_of, parse
 from tests.exporters.samples import Answer, connect, get, receive, send
 from tests.helpers import poll
@@ -194,7 +194,7 @@ def test_a_client_that_never_reads_blocks_nobody(url: str, monkeypatch: pytest.M
     """Its answer waits for it alone, and not for ever; others are served meanwhile."""
     monkeypatch.setattr(listener, "WRITE_SECONDS", 1.0)
     # More than the kernel buffers for a client, which is some megabytes.
-    monkeypatch.setattr(server, "_INDEX", bytes(64 << 20))
+    monkeypatch.setattr(answers, "_INDEX", bytes(64 << 20))
     (serving,) = server._hub._servers
     with connect(url) as client:
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -261,10 +261,10 @@ def test_ten_scrapers_at_once_are_served(exposer: Exposer) -> None:
 
     server_url = exposer(source).url
     start = time.monotonic()
-    answers = _at_once(10, lambda: get(server_url, accept=OPENMETRICS, accept_encoding="gzip"))
+    received = _at_once(10, lambda: get(server_url, accept=OPENMETRICS, accept_encoding="gzip"))
     assert time.monotonic() - start < 5
-    assert [answer.status for answer in answers] == [200] * 10
-    assert len({answer.text for answer in answers}) == 1
+    assert [answer.status for answer in received] == [200] * 10
+    assert len({answer.text for answer in received}) == 1
     assert 1 <= len(read) <= 10
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from obspool.exporters import markdown
 from obspool.exporters.family import POOL, MetricType, PoolMetric
+from obspool.exporters.host_metrics import HOST_METRICS
 from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
 from tests.synthetic import make_snapshot
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 METRICS = pool_metrics()
-FAMILIES: tuple[Family, ...] = (*METRICS, EXPORTER_ERRORS)
+FAMILIES: tuple[Family, ...] = (*METRICS, EXPORTER_ERRORS, *HOST_METRICS)
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
