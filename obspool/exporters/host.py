@@ -100,9 +100,8 @@ class Host:
     def look(self) -> int:
         """See what has begun and ended since the last look; return how many runs were new."""
         with self.lock:
-            begin, runs = time.monotonic(), self.runs
-            self._look(begin)
-            self._looks.add(time.monotonic() - begin)
+            runs = self.runs
+            self._look(time.monotonic())
             return self.runs - runs
 
     def count(self, problem: Problem) -> None:
@@ -157,6 +156,7 @@ class Host:
             self.totals.begin(
                 run.key, run.facts.start_time, now, is_fresh=self._is_fresh(run.facts.start_time)
             )
+        self._looks.add(time.monotonic() - now)
 
     def _end(self, run: Run, snapshot: Snapshot | None) -> None:
         if self.totals.of(run.key) is None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
+import signal
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -11,11 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from obspool.telemetry.segment import Segment
 from obspool.words import PoolOutcome
+from tests.cli.environment import environment
 from tests.exporters.samples import key, series_of
+from tests.helpers import poll
 from tests.synthetic import make_snapshot
 from tests.synthetic_segment import fill
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from obspool.exporters.host import Host
     from obspool.telemetry.snapshot import Snapshot
     from tests.exporters.samples import Series
@@ -64,3 +74,55 @@ def series(host: Host, *, openmetrics: bool = False, scraper: str | None = None)
 def value(found: Series, name: str, **labels: str) -> float:
     """Return a sample's value."""
     return found[key(name, labels)]
+
+
+class Exporter:
+    """`obspool exporter` as a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        return poll(lambda: self._served() or self._ended(), deadline=30, message=lambda: self.log)
+
+    def _served(self) -> str:
+        found = re.search(r"served at (\S+)", self.log)
+        return found[1] if found else ""
+
+    def _ended(self) -> str:
+        assert self.process.poll() is None, self.log
+        return ""
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it by a signal, and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+
+@contextmanager
+def exporter(
+    log: Path, *options: str, listen: str | None = "0", **variables: str
+) -> Iterator[Exporter]:
+    """Run the host exporter while the `with` lasts, by default on a free port."""
+    where = [] if listen is None else ["--listen", listen]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "obspool", "exporter", *where, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(**variables),
+        )
+    try:
+        yield Exporter(process, log)
+    finally:
+        process.kill()
+        process.wait()

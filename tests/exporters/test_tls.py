@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +26,7 @@ from tests.helpers import poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -45,7 +45,8 @@ def make_pem(directory: Path, name: str = "one") -> Path:
     subprocess.run(
         [
             openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-nodes", "-days", "2", "-subj", f"/CN={name}",
+            "-addext", "subjectAltName=IP:127.0.0.1",
             "-keyout", str(key), "-out", str(certificate),
         ],
         check=True, capture_output=True, timeout=30,
@@ -137,9 +138,9 @@ def test_old_tls_is_refused(host: Host, serving: ExitStack, pem: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLS"):
         context.minimum_version = ssl.TLSVersion.TLSv1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLS"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with connect(server.url) as plain, pytest.raises((ssl.SSLError, ConnectionError)):
         context.wrap_socket(plain)
@@ -169,10 +170,10 @@ def test_a_renewed_certificate_is_taken(
 
 def test_bad_certificates_are_named(tmp_path: Path, pem: Path) -> None:
     """Which file, and why."""
-    with pytest.raises(CertificateError, match="nothing.pem can't be read: No such file"):
+    with pytest.raises(CertificateError, match=r"nothing\.pem can't be read: No such file"):
         Certificate(tmp_path / "nothing.pem", pem)
     (tmp_path / "no.pem").write_text("no")
-    with pytest.raises(CertificateError, match="no.pem"):
+    with pytest.raises(CertificateError, match=r"no\.pem"):
         Certificate(tmp_path / "no.pem", pem)
     other = make_pem(tmp_path, "other")
     with pytest.raises(CertificateError, match="no certificate and its key"):
