@@ -190,7 +190,7 @@ class Host:
 
     def _reading(self, snapshot: Snapshot) -> readings.Readings | None:
         try:
-            return readings.read(self.totals.metrics, snapshot)
+            return readings.read(self.totals.metrics.values(), snapshot)
         except Exception:  # noqa: BLE001 - counted: a pool's trouble must not take the others away
             self.count(Problem.SNAPSHOT)
             return None
@@ -215,7 +215,7 @@ class Host:
     def _text(self, openmetrics: bool, names: Collection[str], new: set[str]) -> bytes:
         oldest = time.monotonic() - self._keep
         metrics = self.totals.metrics
-        columns: list[list[str]] = [[] for _ in metrics]
+        columns: dict[str, list[str]] = {name: [] for name in metrics}
         states = {"running": 0, "ended": 0, "past": 0}
         for pool in list(self.totals.pools.values()):
             recent = pool.is_live or pool.ended >= oldest
@@ -227,13 +227,13 @@ class Host:
             except Exception:  # noqa: BLE001 - counted, for the same reason
                 self.count(Problem.SNAPSHOT)
                 continue
-            for column, block in zip(columns, blocks, strict=True):
-                column.append(block)
+            for name, block in blocks.items():
+                columns[name].append(block)
         parts: list[str] = []
-        for metric, column in zip(metrics, columns, strict=True):
+        for name, column in columns.items():
             samples = _chosen("".join(column), names)
             if samples:
-                parts += encoding.head(_family(metric), openmetrics=openmetrics), samples
+                parts += encoding.head(_family(metrics[name]), openmetrics=openmetrics), samples
         for family in self._own(states):
             held = [sample for sample in family.samples if not names or sample.name in names]
             if held:

@@ -14,7 +14,7 @@ from obspool.exporters.family import MetricType
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from obspool.exporters.family import PoolMetric, Value
     from obspool.telemetry.snapshot import Snapshot
@@ -25,14 +25,15 @@ Series: TypeAlias = "dict[tuple[str, ...], Value]"
 
 @dataclass(frozen=True)
 class Readings:
-    """All that one snapshot says, a series for each metric of the table.
+    """All that one snapshot says, by the names of metrics.
 
     Attributes:
-        more: further labels of those metrics that have some, by the metric's place in the table.
+        series: the values.
+        more: further labels of those metrics that have some.
     """
 
-    series: tuple[Series, ...]
-    more: dict[int, tuple[tuple[str, str], ...]]
+    series: dict[str, Series]
+    more: dict[str, tuple[tuple[str, str], ...]]
 
 
 def is_total(metric: PoolMetric) -> bool:
@@ -40,18 +41,18 @@ def is_total(metric: PoolMetric) -> bool:
     return metric.type is not MetricType.GAUGE
 
 
-def read(metrics: Sequence[PoolMetric], snapshot: Snapshot) -> Readings:
+def read(metrics: Iterable[PoolMetric], snapshot: Snapshot) -> Readings:
     """Read a snapshot."""
-    series = []
+    series = {}
     more = {}
-    for place, metric in enumerate(metrics):
+    for metric in metrics:
         values = dict(metric.read(snapshot))
         if metric.type is MetricType.SUMMARY:
             values = {labels: _summary(value) for labels, value in values.items()}
-        series.append(values)
+        series[metric.name] = values
         if metric.more_labels is not None:
-            more[place] = tuple(metric.more_labels(snapshot))
-    return Readings(tuple(series), more)
+            more[metric.name] = tuple(metric.more_labels(snapshot))
+    return Readings(series, more)
 
 
 def add(base: Series, run: Series) -> Series:

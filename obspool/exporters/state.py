@@ -18,7 +18,7 @@ from obspool.exporters.totals import LASTING, PoolTotals
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from obspool.exporters.family import PoolMetric, Value
@@ -64,11 +64,7 @@ def save(path: Path, host: Host) -> None:
         StateError: it can't be written.
     """
     with host.lock:
-        pools = [
-            _saved(pool, host.totals.metrics)
-            for pool in host.totals.pools.values()
-            if any(pool.base)
-        ]
+        pools = [_saved(pool) for pool in host.totals.pools.values() if any(pool.base.values())]
         text = json.dumps({"version": VERSION, "pools": pools, "done": host.watch.done})
     temporary = path.with_name(f".{path.name}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,7 +78,7 @@ def save(path: Path, host: Host) -> None:
         raise StateError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _parsed(raw: bytes, metrics: Sequence[PoolMetric]) -> tuple[list[PoolTotals], list[RunKey]]:
+def _parsed(raw: bytes, metrics: Mapping[str, PoolMetric]) -> tuple[list[PoolTotals], list[RunKey]]:
     if len(raw) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
     saved = json.loads(raw)
@@ -92,19 +88,13 @@ def _parsed(raw: bytes, metrics: Sequence[PoolMetric]) -> tuple[list[PoolTotals]
     return pools, [_key(one) for one in saved["done"]]
 
 
-def _saved(pool: PoolTotals, metrics: Sequence[PoolMetric]) -> dict[str, Any]:
-    base = {
-        metric.name: _plain(pool.base[place])
-        for place, metric in enumerate(metrics)
-        if pool.base[place]
-    }
-    lasting = {metrics[place].name: _plain(series) for place, series in pool.lasting.items()}
+def _saved(pool: PoolTotals) -> dict[str, Any]:
     return {
         "name": pool.name,
         "uid": pool.uid,
         "created": pool.created,
-        "base": base,
-        "lasting": lasting,
+        "base": {name: _plain(series) for name, series in pool.base.items()},
+        "lasting": {name: _plain(series) for name, series in pool.lasting.items()},
     }
 
 
@@ -115,20 +105,24 @@ def _plain(series: Series) -> list[Any]:
     ]
 
 
-def _pool(saved: dict[str, Any], metrics: Sequence[PoolMetric]) -> PoolTotals:
-    base: list[Series] = []
-    lasting: dict[int, Series] = {}
-    for place, metric in enumerate(metrics):
-        found = saved["base"].get(metric.name, []) if is_total(metric) else []
-        base.append(_series(found, metric))
-        if metric.name in LASTING:
-            lasting[place] = _series(saved["lasting"].get(metric.name, []), metric)
+def _pool(saved: dict[str, Any], metrics: Mapping[str, PoolMetric]) -> PoolTotals:
+    # Names that this version doesn't know are left out.
+    base = {
+        name: _series(series, metrics[name])
+        for name, series in saved["base"].items()
+        if name in metrics and is_total(metrics[name])
+    }
+    lasting = {
+        name: _series(series, metrics[name])
+        for name, series in saved["lasting"].items()
+        if name in LASTING and name in metrics
+    }
     name, uid, created = saved["name"], saved["uid"], saved["created"]
     if not isinstance(name, str) or not isinstance(uid, int) or not isinstance(created, float):
         raise TypeError("a pool's name, uid or time")
     pool = PoolTotals(name, uid, created, 0.0, is_fresh=False, base=base, lasting=lasting)
     # Its last state is over, and nobody knows when: it is the first to be given up.
-    pool.ended, pool.weight = time.monotonic() - 7 * 86_400, sum(map(weight, base))
+    pool.ended, pool.weight = time.monotonic() - 7 * 86_400, sum(map(weight, base.values()))
     return pool
 
 

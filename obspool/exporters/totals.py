@@ -21,13 +21,15 @@ from obspool.exporters.family import POOL, MetricType
 from obspool.telemetry.facts import with_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
 
     from prometheus_client.core import Sample
 
     from obspool.exporters.family import PoolMetric
     from obspool.exporters.readings import Readings, Series
     from obspool.telemetry.watch import RunKey
+
+    Metrics = Mapping[str, PoolMetric]
 
 # Gauges that tell of a pool's past: they outlive the keep time, as an alert on a job that runs once
 # a night asks for them all day.
@@ -49,7 +51,7 @@ class PoolTotals:
         created: when the first run began, in seconds of the UNIX epoch.
         born: when the name was met (CLOCK_MONOTONIC, seconds).
         is_fresh: whether the first run began while we looked, so that it was 0 then.
-        base: the sums of the runs that ended, by the metric's place in the table.
+        base: the sums of the runs that ended, by the name of the metric.
         lasting: gauges that stay, the same.
         now: the last reading of the present run, or of the last one.
         is_live: whether there is a present run.
@@ -61,49 +63,47 @@ class PoolTotals:
     created: float
     born: float
     is_fresh: bool
-    base: list[Series]
-    lasting: dict[int, Series] = field(default_factory=dict)
+    base: dict[str, Series] = field(default_factory=dict)
+    lasting: dict[str, Series] = field(default_factory=dict)
     now: Readings | None = None
     is_live: bool = False
     ended: float = 0.0
     weight: int = 0
-    _written: dict[tuple[bool, bool], list[str]] = field(default_factory=dict)
+    _written: dict[tuple[bool, bool], dict[str, str]] = field(default_factory=dict)
 
-    def update(self, metrics: Sequence[PoolMetric], reading: Readings) -> None:
+    def update(self, reading: Readings) -> None:
         """Take what the present run says."""
         self.now = reading
-        self._keep_lasting(metrics, reading)
+        self._keep_lasting(reading)
         self._written = {}
 
-    def fold(
-        self, metrics: Sequence[PoolMetric], reading: Readings | None, ended: float, *, live: bool
-    ) -> None:
+    def fold(self, metrics: Metrics, reading: Readings | None, ended: float, *, live: bool) -> None:
         """Add a run that has ended to the totals.
 
         Args:
-            metrics: the table.
+            metrics: what they are, by name.
             reading: its last values; None: what it said before.
             ended: now (CLOCK_MONOTONIC).
             live: whether this is the present run, and no other.
         """
         last = self.now if reading is None and live else reading
         if last is not None:
-            for place, metric in enumerate(metrics):
-                if readings.is_total(metric):
-                    self.base[place] = readings.add(self.base[place], last.series[place])
-            self._keep_lasting(metrics, last)
+            for name, series in last.series.items():
+                if readings.is_total(metrics[name]):
+                    self.base[name] = readings.add(self.base.get(name, {}), series)
+            self._keep_lasting(last)
         if live or not self.is_live:
             self.now, self.is_live, self.ended = last or self.now, False, ended
-        self.weight = sum(map(readings.weight, self.base))
+        self.weight = sum(map(readings.weight, self.base.values()))
         self._written = {}
 
     def lines(
-        self, metrics: Sequence[PoolMetric], *, openmetrics: bool, gauges: bool, zero: bool
-    ) -> list[str]:
-        """Return the samples as text, for each metric of the table.
+        self, metrics: Metrics, *, openmetrics: bool, gauges: bool, zero: bool
+    ) -> dict[str, str]:
+        """Return the samples as text, by the name of the metric.
 
         Args:
-            metrics: the table.
+            metrics: what they are, by name.
             openmetrics: in which of the two formats.
             gauges: whether the last state is told.
             zero: whether the totals are those from before the first run.
@@ -116,12 +116,14 @@ class PoolTotals:
         shared: SharedLabels = {}
         written: dict[int, str] = {}
         held: list[list[Sample]] = []
-        blocks = []
-        for place, metric in enumerate(metrics):
-            series = self._series(place, metric, gauges=gauges)
+        blocks = {}
+        for name, metric in metrics.items():
+            series = self._series(metric, gauges=gauges)
+            if not series:
+                continue
             if zero and readings.is_total(metric):
                 series = readings.zeros(series)
-            more = self.now.more.get(place) if self.now is not None else None
+            more = self.now.more.get(name) if self.now is not None else None
             base = {POOL: as_label(self.name)}
             if more is not None:
                 base = more_labels(metric, more) | base
@@ -129,23 +131,24 @@ class PoolTotals:
             lines = encoding.sample_lines(held[-1], written)
             if openmetrics and readings.is_total(metric) and "worker" not in metric.labels:
                 lines = self._with_created(metric, held[-1], lines, written)
-            blocks.append("".join(lines))
+            blocks[name] = "".join(lines)
         if not self.is_live and not zero:  # it says the same until the next run
             self._written[key] = blocks
         return blocks
 
-    def _series(self, place: int, metric: PoolMetric, *, gauges: bool) -> Series:
-        now = self.now.series[place] if self.now is not None else {}
+    def _series(self, metric: PoolMetric, *, gauges: bool) -> Series:
+        now = self.now.series.get(metric.name, {}) if self.now is not None else {}
         if readings.is_total(metric):
-            return readings.add(self.base[place], now) if self.is_live else self.base[place]
+            base = self.base.get(metric.name, {})
+            return readings.add(base, now) if self.is_live else base
         if metric.name in LASTING:
-            return self.lasting.get(place, {})
+            return self.lasting.get(metric.name, {})
         return now if gauges or self.is_live else {}
 
-    def _keep_lasting(self, metrics: Sequence[PoolMetric], reading: Readings) -> None:
-        for place, metric in enumerate(metrics):
-            if metric.name in LASTING and reading.series[place]:
-                self.lasting[place] = reading.series[place]
+    def _keep_lasting(self, reading: Readings) -> None:
+        for name in LASTING:
+            if series := reading.series.get(name):
+                self.lasting[name] = series
 
     def _with_created(
         self, metric: PoolMetric, samples: list[Sample], lines: list[str], written: dict[int, str]
@@ -165,12 +168,13 @@ class Totals:
     """All names.
 
     Attributes:
+        metrics: what there is, by name.
         pools: by the name that is exported.
         forgotten: names that were given up, since the start.
     """
 
-    def __init__(self, metrics: Sequence[PoolMetric]) -> None:
-        self.metrics = tuple(metrics)
+    def __init__(self, metrics: Iterable[PoolMetric]) -> None:
+        self.metrics = {metric.name: metric for metric in metrics}
         self.pools: dict[str, PoolTotals] = {}
         self.forgotten = 0
         self._present: dict[RunKey, PoolTotals] = {}
@@ -188,7 +192,7 @@ class Totals:
 
     def update(self, key: RunKey, reading: Readings) -> None:
         """Take what a present run says."""
-        self._present[key].update(self.metrics, reading)
+        self._present[key].update(reading)
 
     def end(
         self,
@@ -218,8 +222,7 @@ class Totals:
             name = with_suffix(base, number)
             pool = self.pools.get(name)
             if pool is None:
-                empty: list[Series] = [{} for _ in self.metrics]
-                pool = PoolTotals(name, uid, start_time, now, is_fresh, empty)
+                pool = PoolTotals(name, uid, start_time, now, is_fresh)
                 self.pools[name] = pool
                 return pool
             if pool.uid == uid and not (live and pool.is_live):

@@ -1,4 +1,4 @@
-"""The host exporter under load: many scrapers, bad ones, large and many pools, and no end of them."""
+"""The host exporter under load: many scrapers, bad ones, many pools, large ones, no end of them."""
 
 from __future__ import annotations
 
