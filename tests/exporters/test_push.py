@@ -46,7 +46,8 @@ def test_a_pushgateway_has_a_pools_last_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The real one: all counts and the outcome; the next run of the name replaces them."""
-    options = ("--web.listen-address={listen}",)
+    # Debian's keeps what it has in a file of the system, and begins with what is there.
+    options = ("--web.listen-address={listen}", "--persistence.file=")
     with running("prometheus-pushgateway", "/-/ready", tmp_path / "log", *options) as url:
         monkeypatch.setenv("OBSPOOL_PUSH", url)
         run_pool(items=10)
