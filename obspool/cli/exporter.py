@@ -16,11 +16,13 @@ from obspool.cli import INTERRUPTED, WRONG_USE, Failure
 from obspool.cli.arguments import EXPORTER_ADDRESS
 from obspool.exporters import state, textfile
 from obspool.exporters.address import Address
+from obspool.exporters.collector import Problem
 from obspool.exporters.credentials import Credentials
 from obspool.exporters.host import Host
 from obspool.exporters.host_server import HostServer
 from obspool.exporters.tls import Certificate
 from obspool.telemetry.watch import raise_the_limit
+from obspool.units import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -128,7 +130,7 @@ class _Exporter:
         self._state: Path | None = arguments.state
         self._write_at = self._save_at = 0.0
         self._saved = -1
-        self._told: set[str] = set()
+        self._told = ""
 
     def run(self) -> int:
         """Go on until SIGTERM or Ctrl-C, and return the exit code."""
@@ -152,6 +154,7 @@ class _Exporter:
             self._write_at = now + self._write_interval
             text, _ = self._host.text(openmetrics=False, scraper=_SELF)
             textfile.write(self._directory, text)
+            self._told = ""
         if self._state is not None and (always or now >= self._save_at):
             self._save_at = now + SAVE_SECONDS
             if self._host.changes != self._saved:
@@ -168,13 +171,17 @@ class _Exporter:
                 self._certificate.refresh()
             self.write()
         except OSError as error:  # a full disk, for example: it may go on later
-            text = str(error)
-            if text not in self._told:
-                _log.error("%s", text)
-            self._told = {text}
-        else:
-            self._told.clear()
+            self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 - counted: the others' pools are to be served
+            self._host.count(Problem.SOURCE)
+            self._tell(f"{type(error).__name__}: {error}")
         return new
+
+    def _tell(self, text: str) -> None:
+        """Say what goes wrong, once until something else does, or until it goes well."""
+        if text != self._told:
+            _log.error("%s", text)
+        self._told = text
 
 
 @contextmanager
@@ -201,10 +208,17 @@ def _signals() -> Iterator[_Wait]:
         os.close(writer)
 
 
+class _Printable(logging.Formatter):
+    """Says what is logged without what a file's name may do to a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("obspool: %(message)s"))
+    handler.setFormatter(_Printable("obspool: %(message)s"))
     level = _log.level
     _log.addHandler(handler)
     _log.setLevel(logging.INFO)

@@ -189,6 +189,34 @@ def test_foreign_files_are_told_and_the_rest_is_served(tmp_path: Path, obspool_d
         assert "foreign.obspool: cut short" in process.log
 
 
+def test_a_directory_that_is_gone_for_a_while_is_told_once(tmp_path: Path) -> None:
+    """What can't be written now is written later; what is scraped doesn't suffer."""
+    directory = tmp_path / "textfiles"
+    directory.mkdir()
+    looks = key("obspool_exporter_look_seconds_count", {})
+    options = ("--textfile", str(directory), "--write-interval", "100ms", "--interval", "50ms")
+    with exporter(tmp_path / "log", *options) as process:
+        url = process.url
+        poll((directory / "obspool.prom").exists)
+        moved = directory.rename(tmp_path / "moved")
+        poll(lambda: "can't be written" in process.log)
+        first = get(url).series[looks]
+        poll(lambda: get(url).series[looks] > first + 50)
+        assert process.log.count("can't be written") == 1
+        (moved / "obspool.prom").unlink()
+        moved.rename(directory)
+        poll((directory / "obspool.prom").exists)
+
+
+def test_a_files_name_does_nothing_to_a_terminal(tmp_path: Path, obspool_dir: Path) -> None:
+    """Control characters of others' files are shown, not sent."""
+    (obspool_dir / "\x1b[2J\n.obspool").write_text("no segment")
+    with exporter(tmp_path / "log") as process:
+        assert process.url
+        assert "\x1b" not in process.log
+        assert process.log.count("\n") == 2
+
+
 def test_a_directory_without_rights_is_told(obspool_dir: Path) -> None:
     """One line, a count, and the exporter works on: it may be opened to a group later."""
     need_root()

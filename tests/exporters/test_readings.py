@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obspool.exporters import readings
@@ -54,6 +54,7 @@ def test_zeros_have_the_same_series() -> None:
     }
 
 
+@settings(deadline=None)
 @given(
     old=BOUNDS,
     bounds=BOUNDS,
