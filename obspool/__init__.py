@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from obspool._version import __version__
 
 if TYPE_CHECKING:
+    from obspool.counters import Counter, counter
     from obspool.errors import (
         CancelledError,
         ControlError,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncResult",
     "CancelledError",
     "ControlError",
+    "Counter",
     "ForkedPoolError",
     "IMapIterator",
     "MapResult",
@@ -56,12 +58,15 @@ __all__ = [
     "ThreadPool",
     "WorkerLostError",
     "__version__",
+    "counter",
 ]
 
 _HOMES = {
     "Pool": "obspool.pool",
     "ThreadPool": "obspool.pool",
     "AsyncResult": "obspool.results",
+    "Counter": "obspool.counters",
+    "counter": "obspool.counters",
     "IMapIterator": "obspool.iterators",
     "MapResult": "obspool.results",
     "Progress": "obspool.handle",

@@ -18,8 +18,12 @@ _log = logging.getLogger("obspool")
 class Callbacks:
     """Runs callbacks in the order in which their results arrived; starts at the first."""
 
-    def __init__(self, name: str, count_error: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, count_error: Callable[[], None], enter: Callable[[], None]
+    ) -> None:
+        """Take the thread's name, and what it calls after an error and when it begins."""
         self._name = name
+        self._enter = enter
         self._count_error = count_error
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -52,6 +56,7 @@ class Callbacks:
             thread.join()
 
     def _run(self) -> None:
+        self._enter()
         while (call := self._calls.get()) is not None:
             try:
                 call()

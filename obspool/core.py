@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
@@ -56,6 +57,7 @@ class Core:
         self.segment = loop.segment
         self.supervisor = loop.supervisor
         self.calls = loop.calls
+        self.decoder = loop.decoder
         self.ended = loop.ended
         self.pid = os.getpid()
         self.max_tasks = loop.supervisor.max_tasks
@@ -142,17 +144,20 @@ class Core:
             call: number of the call that it is from.
             wait: the caller waits for it, and changes nothing meanwhile.
         """
+        began = monotonic_ns()
         try:
             payload = self.engine.encode(item, copy=not wait)
         except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
             self.fail(job, error)
             return
-        job.feed_one(payload)
+        taken = monotonic_ns() - began if self.engine.pickles else 0
+        size = len(payload) if type(payload) is bytes else self.engine.size(payload)
+        job.feed_one(payload, size, taken)
         loop = self._loop
         if (
             not wait
             or loop.inbox  # maybe of this caller: what came first goes first
-            or self.engine.size(payload) > DIRECT_BYTES
+            or size > DIRECT_BYTES
             or not loop.offers.take(Claim(job, payload, call))
         ):
             self.post(loop.submit, job)

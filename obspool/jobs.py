@@ -56,6 +56,9 @@ class Job:
         fed: the feeder has appended its last.
         items_fed: how many items it appended.
         flawed: among the pending ones there may be an Unsendable.
+        odd_sizes: of tasks that have not `chunk` items: the last one, or those with a flaw; None
+            where each item is a task.
+        dump_time: what pickling has taken, ns.
         hungry: the scheduler would like to be woken at the next one.
         cancelled: the feeder is to end.
         dropped: nothing more of it begins, whatever its feeder still appends: this is the outcome
@@ -71,6 +74,7 @@ class Job:
     """
 
     __slots__ = (
+        "bytes_counted",
         "bytes_fed",
         "bytes_taken",
         "call",
@@ -78,6 +82,8 @@ class Job:
         "cancelled",
         "chunk",
         "dropped",
+        "dump_counted",
+        "dump_time",
         "errors",
         "failed_outcome",
         "fed",
@@ -98,6 +104,7 @@ class Job:
         "kind",
         "length",
         "listed",
+        "odd_sizes",
         "pending",
         "retries",
         "room",
@@ -136,6 +143,8 @@ class Job:
         self.sink = sink
         self.submitted = time.monotonic_ns()
         self.pending: deque[Any] = deque()
+        self.odd_sizes: deque[int] | None = deque() if chunk > 1 else None
+        self.dump_time = self.dump_counted = self.bytes_counted = 0
         self.fed = False
         self.flawed = False
         self.hungry = True  # at first the scheduler does not know of it yet
@@ -182,11 +191,11 @@ class Job:
         """Return how many items are done, how many there are, and how many failed."""
         return self.items_done, self.items_total(), self.errors
 
-    def feed_one(self, payload: Any) -> None:
-        """Feed all of a job of one item."""
+    def feed_one(self, payload: Any, size: int = 0, dump_time: int = 0) -> None:
+        """Feed all of a job of one item; it has so many bytes, and took so long to pickle (ns)."""
         self.pending.append(payload)
+        self.bytes_fed, self.dump_time = size, dump_time
         self.items_fed = self.tasks_fed = 1
-        self.bytes_fed = len(payload) if type(payload) is bytes else 0
         self.fed = True
 
     def taken(self, tasks: int, items: int) -> None:

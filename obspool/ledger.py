@@ -17,8 +17,8 @@ from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
 from obspool.losses import ATTEMPTS, cancelled_error, lost_error, overdue_error
 from obspool.messages import Kind
-from obspool.telemetry.recorder import KINDS, OUTCOMES, Recorder
-from obspool.words import ExitReason, Outcome
+from obspool.telemetry.recorder import IN, KINDS, OUTCOMES, Recorder
+from obspool.words import ExitReason, JobKind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,7 @@ _CANCELLED = OUTCOMES.index(Outcome.CANCELLED)
 _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
+_APPLY = JobKind.APPLY
 _FAILURES = {Kind.ERROR: _ERROR, Kind.TIMEOUT: _TIMEOUT, Kind.CANCELLED: _CANCELLED}
 
 
@@ -46,6 +47,7 @@ class Ledger:
         finished: jobs that ended since this list was last emptied.
         queued: tasks that were fed and counted, and not taken yet.
         given_up: nothing runs any more, and no answer is waited for.
+        wide: jobs that may have work for more than one worker.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -55,24 +57,50 @@ class Ledger:
         self.finished: list[Job] = []
         self.queued = 0
         self.given_up = False
+        self.wide = 0
 
     def submit(self, job: Job) -> None:
         """Take a job in; its feeder may have begun, and may have ended, already."""
         self.jobs[job.id] = job
+        self.wide += job.kind is not _APPLY
         self._recorder.job_submitted(job)
 
     def count_fed(self, job: Job) -> None:
         """Count what the job's feeder has fed meanwhile."""
         tasks, items = job.tasks_fed, job.items_fed  # the feeder's; read once
-        self._recorder.tasks_submitted[KINDS.index(job.kind)] += tasks - job.tasks_counted
-        self._recorder.items_submitted += items - job.items_counted
-        self.queued += tasks - job.tasks_counted
-        job.tasks_counted, job.items_counted = tasks, items
+        new = tasks - job.tasks_counted
+        recorder = self._recorder
+        if new:
+            recorder.tasks_submitted[KINDS.index(job.kind)] += new
+            self.queued += new
+            if job.listed:
+                self._count_sizes(job, new)
+            else:
+                recorder.task_items[0] += new
+                recorder.task_items[-1] += new
+        size, dump = job.bytes_fed, job.dump_time
+        if size != job.bytes_counted or dump != job.dump_counted:
+            recorder.task_bytes[IN] += size - job.bytes_counted
+            recorder.dump += dump - job.dump_counted
+            job.bytes_counted, job.dump_counted = size, dump
+        if new or items != job.items_counted:
+            recorder.items_submitted += items - job.items_counted
+            job.tasks_counted, job.items_counted = tasks, items
+
+    def _count_sizes(self, job: Job, tasks: int) -> None:
+        """Count how many items the tasks of a job of chunks have that were fed."""
+        odd = job.odd_sizes
+        while odd and tasks:  # it is there before its task is counted
+            self._recorder.count_tasks(1, odd.popleft())
+            tasks -= 1
+        if tasks:
+            self._recorder.count_tasks(tasks, job.chunk)
 
     def collect(self, job: Job) -> None:
         """Take the job out if it has ended."""
         if not job.done or self.jobs.pop(job.id, None) is None:
             return
+        self.wide -= job.kind is not _APPLY
         if job.dropped is None:
             self.count_fed(job)
         self._recorder.job_completed(job, job.failed_outcome)
@@ -188,6 +216,8 @@ class Ledger:
 
     def _complete(self, worker: Worker, tasks: int, outcome: int) -> None:
         worker.tasks -= tasks
+        if outcome != _LOST:
+            worker.tasks_done += tasks
         self._recorder.tasks_outstanding -= tasks
         self._recorder.tasks_completed[outcome] += tasks
 

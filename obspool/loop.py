@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 from obspool import _fork
 from obspool.callbacks import Callbacks
 from obspool.calls import Calls
+from obspool.counters import PoolBook, is_name
+from obspool.decoding import Decoder
 from obspool.engines.protocol import (
+    CounterNamed,
     Engine,
     Event,
     Exited,
@@ -43,6 +46,7 @@ from obspool.recycling import Recycling
 from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
 from obspool.supervisor import Supervisor
+from obspool.telemetry.layout import COUNTERS
 from obspool.telemetry.recorder import Recorder
 from obspool.waiting import Flag, forbidden
 from obspool.words import EventKind, ExitReason, PoolOutcome, PoolState
@@ -74,6 +78,7 @@ class Loop:
 
     Attributes:
         inbox: what callers want done.
+        decoder: of results, for callers.
         synced: flags to set when the segment is up to date.
         at_end: what else belongs to the pool.
         close_asked: somebody has called close or terminate.
@@ -104,6 +109,7 @@ class Loop:
         self.supervisor = Supervisor(engine, self._recorder, processes, max_tasks)
         self._ledger = Ledger(self._recorder)
         self.calls = Calls()
+        self.decoder = Decoder(engine)
         self.offers = Offers(engine, self.calls)
         self._recycling = Recycling(engine, self.supervisor, max_memory=max_memory, max_age=max_age)
         self._scheduler = Scheduler(
@@ -117,8 +123,9 @@ class Loop:
             balance=balance,
         )
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._book = PoolBook(segment, self._refuse_counter)
         self.callbacks = Callbacks(
-            f"obspool-callbacks-{segment.facts.name}", self._count_callback_error
+            f"obspool-callbacks-{segment.facts.name}", self._count_callback_error, self._book.enter
         )
         self.close_asked = self.terminate_asked = False
         self._closing = False
@@ -162,6 +169,15 @@ class Loop:
     def _count_callback_error(self) -> None:
         # At once, from the callbacks' thread: the last callback may outlast the scheduler's.
         self._recorder.count_callback_error()
+
+    def _refuse_counter(self, name: str) -> None:
+        _log.warning(
+            "pool %s: a pool has room for %d counters of its program: %r is not counted, nor is "
+            "any further one",
+            self.segment.facts.name,
+            COUNTERS,
+            name,
+        )
 
     def _hook_failed(self, event: HookFailed, *, initial: bool) -> None:
         """Say why a hook failed, from the callbacks' thread: what it raised is user code."""
@@ -285,6 +301,7 @@ class Loop:
                 self._end(PoolOutcome.BROKEN)
 
     def _begin(self) -> None:
+        self._book.open()
         self._recorder.event(EventKind.POOL_STARTED, f"{len(self.supervisor.slots)} workers")
         self.supervisor.open()
         self._unopened.update(self.supervisor.workers)
@@ -307,6 +324,8 @@ class Loop:
             action(*arguments)
         if self._terminated_at is None:
             self._scheduler.dispatch(now)
+        else:
+            self._scheduler.rest(now)
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
@@ -349,6 +368,9 @@ class Loop:
             self._see_opened(event.worker)
         elif isinstance(event, Revoked):
             self._scheduler.revoked(event)
+        elif isinstance(event, CounterNamed):
+            if is_name(event.name):
+                self._book.place(event.name)
         elif isinstance(event, Started):
             self.supervisor.started(event)
             self._see_opened(event.worker)
@@ -418,7 +440,9 @@ class Loop:
         self._recorded_at, self._unrecorded = now, False
         recorder = self._recorder
         recorder.telemetry_errors = self.engine.troubles
-        self._scheduler.measure()
+        recorder.scheduler_busy = time.thread_time_ns()
+        recorder.load = self.decoder.total()
+        self._scheduler.measure(now)
         if self._iterators:
             there = [ref() for ref in self._iterators]
             live = [iterator for iterator in there if iterator and not iterator.exhausted()]
@@ -440,11 +464,13 @@ class Loop:
             self._record(time.monotonic_ns())
             self.announcement.make(ended=True)
             self._recorder.end(outcome)
+            self.decoder.close(self._recorder.store_load)
             self.at_end.close()
             self.engine.close()
             self.segment.close(outcome)
             _fork.unregister(self)
         finally:  # whatever failed, nobody waits for ever
+            self._book.close()
             self.ended.set()
             self.announcement.give_up()
             self._refuse_all()

@@ -145,7 +145,7 @@ class Methods:
         with Calling(core) as number:
             self._check_running()
             terms = terms.resolved(self)
-            result = AsyncResult(self, core.engine.decode, callback, error_callback)
+            result = AsyncResult(self, core.decoder, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
             job = self._job(JobKind.APPLY, func, call, 1, result, terms)
             result.attach(job)
@@ -246,7 +246,7 @@ class Methods:
             chunksize += bool(extra)
         result = MapResult(
             self,
-            core.engine.decode,
+            core.decoder,
             callback,
             error_callback,
             return_exceptions=terms.return_exceptions,
@@ -338,7 +338,7 @@ class Methods:
         core = self._live()
         with Calling(core) as number:
             self._check_running()
-            result = make(self, core.engine.decode, room, return_exceptions=terms.return_exceptions)
+            result = make(self, core.decoder, room, return_exceptions=terms.return_exceptions)
             job = self._job(kind, func, Call.ONE, chunksize, result.sink(), terms)
             result.attach(job)
             if job is not None:

@@ -21,7 +21,7 @@ from obspool.waiting import Waiters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Decode = Callable[[Any], Any]
+    from obspool.decoding import Decoder
 
 
 # A caller of `map` is woken to decode what came when so many parts or items wait for it, or large
@@ -47,7 +47,7 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     def __init__(
         self,
         pool: Any,
-        decode: Decode,
+        decode: Decoder,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
@@ -172,7 +172,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
     def __init__(
         self,
         pool: Any,
-        decode: Decode,
+        decode: Decoder,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -232,7 +232,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 elif kind == Kind.LIST:
                     decoded = decode(payloads[0])
                 else:
-                    decoded = list(map(decode, payloads))
+                    decoded = decode.many(payloads)
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
                 if not self._returns_errors:
                     self._error = self._error or (PARENT_ERROR, error)

@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 from operator import attrgetter
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from obspool.balancer import Balancer
+from obspool.idleness import NO_WORK, PAUSED, STARVED, TAIL, Idleness, without_worker
 from obspool.messages import Batch, FunctionMessage, Piece
+from obspool.telemetry.recorder import OUT
 from obspool.words import ExitReason, WorkerState
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ BATCH_BYTES = 1 << 20
 _tasks = attrgetter("tasks", "asked_at")
 
 
+def _submitted(taken: tuple[Offer, Claim]) -> int:
+    return taken[1].job.submitted
+
+
 class Scheduler:
     """Gives work to workers."""
 
@@ -71,6 +78,7 @@ class Scheduler:
         self._offers = offers
         self._recycling = recycling
         self._interrupts = interrupts
+        self._idleness = Idleness(recorder.idle, monotonic_ns())
         self.paused = False
         self._hold_at: int | None = None
         self._queue: OrderedDict[int, Job] = OrderedDict()  # that have, or will have, work to send
@@ -121,8 +129,8 @@ class Scheduler:
         for job in self._feeding.values():
             job.release_feeder()
 
-    def measure(self) -> None:
-        """Give the recorder the depth and the age of the queue."""
+    def measure(self, now: int) -> None:
+        """Give the recorder the depth and the age of the queue, and the time workers were idle."""
         again, queue = self._ledger.again, self._queue
         waiting = [sent.job.submitted for sent in again]
         waiting += [
@@ -132,6 +140,7 @@ class Scheduler:
         ]
         self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
         self._recorder.queue_oldest = min(waiting, default=0)
+        self._idleness.advance(now)
 
     @property
     def look_at(self) -> int | None:
@@ -168,9 +177,10 @@ class Scheduler:
         if self._feeding:
             self._see_fed()
         self._interrupts.look(now)
+        idle = [worker for worker in able if not worker.tasks]
+        self._count_idle(len(idle), len(able), now)
         if self.paused:
             return
-        idle = [worker for worker in able if not worker.tasks]
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
                 if worker.tasks_left > 1 and not worker.forget:
@@ -179,6 +189,27 @@ class Scheduler:
             self._balancer.rest()
             return
         self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace)
+
+    def _count_idle(self, idle: int, able: int, now: int) -> None:
+        """Say why how many slots run nothing, from now on."""
+        supervisor = self._supervisor
+        recycling = 0
+        if supervisor.ending:
+            idle = 0
+        elif able < supervisor.size:
+            recycling = without_worker(supervisor.slots[: supervisor.size])
+        reason = NO_WORK
+        if self.paused:
+            reason = PAUSED
+        elif self._queue or self._ledger.again:
+            reason = STARVED
+        elif self._ledger.wide:
+            reason = TAIL
+        self._idleness.change(now, reason, idle, recycling)
+
+    def rest(self, now: int) -> None:
+        """Say that nothing is to be run any more: no worker is idle from now on."""
+        self._idleness.change(now, NO_WORK, 0, 0)
 
     def pause(self) -> None:
         """Begin nothing more: workers end what they run, and give back the rest."""
@@ -226,7 +257,7 @@ class Scheduler:
 
     def settle(self) -> None:
         """Enter what callers have sent, or are about to: before any answer to it is looked at."""
-        for taken in self._offers.claimed():
+        for taken in sorted(self._offers.claimed(), key=_submitted):
             self._enter(*taken)
 
     def withdraw(self) -> None:
@@ -241,6 +272,7 @@ class Scheduler:
 
     def _enter(self, offer: Offer, claim: Claim) -> None:
         worker = offer.worker
+        self._idleness.was_busy(claim.job.submitted)
         self._interrupts.watch(claim.job)
         self._ledger.submit(claim.job)
         sent = self._ledger.take_only(claim.job)
@@ -387,6 +419,7 @@ class Scheduler:
         worker.progress_at, worker.unanswered = now, False
         self._recycling.look_at(worker, now)
         worker.busy += event.busy
+        self._recorder.task_bytes[OUT] += event.size
         function = worker.outstanding[0].job.function  # without any: an answer to no question
         done = self._ledger.accept(worker, event.parts)
         if done:
@@ -422,6 +455,8 @@ class Scheduler:
         worker = self._supervisor.exited(event)
         if worker.outstanding:
             self._ledger.lose(worker, event)
+        if worker.ready_at:
+            self._recorder.lived(worker.tasks_done)
 
 
 # Paces of functions that are pickled for each job are of no use afterwards.

@@ -52,6 +52,7 @@ class Worker:
         tasks: how many tasks that is.
         next_seq: sequence number of the next item that is sent to it.
         tasks_left: how many more tasks it may be given.
+        tasks_done: how many have ended in it.
         known: numbers of the functions that it has.
         reason: why it will end, or has; None while nobody wants that.
         condemned: killed because its item had to end.
@@ -91,6 +92,7 @@ class Worker:
         "state",
         "stopped_at",
         "tasks",
+        "tasks_done",
         "tasks_left",
         "unanswered",
     )
@@ -99,7 +101,7 @@ class Worker:
         self.id = worker_id
         self.state = WorkerState.STARTING
         self.outstanding: deque[Sent] = deque()
-        self.tasks = 0
+        self.tasks = self.tasks_done = 0
         self.next_seq = 0
         self.tasks_left = tasks_left
         self.known: set[int] = set()

@@ -54,6 +54,7 @@ class Frame:
     READY = 3
     RESULTS = 4
     FAILED = 5  # the initializer raised, or the finalizer: the payload is the exception
+    COUNTER = 6  # a worker counts on one of the program's own counters: its name
 
 
 def _layout(
@@ -135,7 +136,7 @@ class Received:
         kind: of the frame.
         records: the table's numbers.
         payloads: by list, as they were given to be sent.
-        size: bytes received, but for the header.
+        size: bytes of the payloads.
     """
 
     __slots__ = ("kind", "payloads", "records", "size")
@@ -297,7 +298,7 @@ def _open(
     head: tuple[int, int, int, int], body: memoryview, buffers: list[Any], *, shared: bool
 ) -> Received:
     """Cut a complete frame into payloads; `shared` memory will be overwritten."""
-    kind, table, _, _ = head
+    kind, table, size, _ = head
     records, lengths, packed = marshal.loads(body[:table])  # noqa: S302 - as above
     data = body[table:]
     small = bytes(data) if shared or len(data) < IN_PLACE_BYTES else None
@@ -320,7 +321,7 @@ def _open(
         mine = buffers[taken : taken + len(sizes)]
         taken += len(sizes)
         payloads[index][place] = Packed(payloads[index][place], mine)
-    return Received(kind, records, payloads, len(body) + sum(map(len, buffers)))
+    return Received(kind, records, payloads, size + sum(map(len, buffers)))
 
 
 class Sender:

@@ -78,6 +78,28 @@ class ExitReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class IdleReason(StrEnum):
+    """Why a slot runs nothing, as far as the parent knows.
+
+    no_work: nothing is to be done. starved: there is work to begin, or more of it to be read or
+    pickled, and this worker has none. tail: the jobs in progress have nothing left to begin.
+    paused: the pool is. recycling: the slot has no worker that is ready.
+    """
+
+    NO_WORK = "no_work"
+    STARVED = "starved"
+    TAIL = "tail"
+    PAUSED = "paused"
+    RECYCLING = "recycling"
+
+
+class Direction(StrEnum):
+    """Which way a payload goes: in to a worker, or out of it."""
+
+    IN = "in"
+    OUT = "out"
+
+
 class EventKind(StrEnum):
     """What a record of the event ring tells."""
 

@@ -11,19 +11,23 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+from obspool.telemetry.layout import COUNT_BOUNDS
 from obspool.telemetry.layout import LATENCY_BOUNDS as BOUNDS
 from obspool.telemetry.snapshot import (
     Event,
     Histogram,
     JobSnapshot,
     PoolFacts,
+    Serializing,
     Snapshot,
     Tasks,
     WorkerSnapshot,
 )
 from obspool.words import (
+    Direction,
     EventKind,
     ExitReason,
+    IdleReason,
     JobKind,
     Outcome,
     PoolOutcome,
@@ -64,6 +68,15 @@ def histogram(count: int, typical: float, dice: random.Random) -> Histogram:
     if observed:
         counts[sum(typical > bound for bound in BOUNDS)] += count - share * len(observed)
     return Histogram(BOUNDS, tuple(counts), round(count * typical * 1.37, 6))
+
+
+def numbers(observed: Mapping[int, int]) -> Histogram:
+    """Return a histogram of how many, each so often."""
+    counts = [0] * (len(COUNT_BOUNDS) + 1)
+    for number, times in observed.items():
+        counts[sum(number > bound for bound in COUNT_BOUNDS)] += times
+    total = sum(number * times for number, times in observed.items())
+    return Histogram(COUNT_BOUNDS, tuple(counts), float(total))
 
 
 def _outcomes(**values: int) -> dict[Outcome, int]:
@@ -233,6 +246,26 @@ def make_snapshot(
         task_result_wait=histogram(tasks, 0.0006, dice),
         item_run=_functions(slots),
         worker_startup=histogram(workers + 15, 0.21, dice),
+        task_items=numbers({100: tasks + waiting, 1: 3}),
+        task_bytes={Direction.IN: 9_400 * (tasks + waiting), Direction.OUT: 480 * tasks},
+        serialize_seconds=Serializing(
+            parent_dump=4.25, parent_load=1.5, worker_dump=2.75, worker_load=9.125
+        ),
+        idle_seconds={
+            IdleReason.NO_WORK: 61.5,
+            IdleReason.STARVED: 8.25,
+            IdleReason.TAIL: 41.0,
+            IdleReason.PAUSED: 2.0,
+            IdleReason.RECYCLING: 3.125,
+        },
+        scheduler_busy_seconds=37.5,
+        job_duration={
+            **dict.fromkeys(JobKind, histogram(0, 1.0, dice)),
+            JobKind.MAP: histogram(1, 28.5, dice),
+        },
+        worker_lifetime_tasks=numbers({700: 14, 312: 1}),
+        worker_memory_growth=311 << 20,
+        user_counters={"rows_read": 7 * items, "images_skipped": 12},
         jobs=jobs,
         events=make_events(now=now),
     )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from obspool.telemetry import header
 from obspool.telemetry.layout import (
+    COUNTER,
+    COUNTER_NAME_WORDS,
     EVENT,
     EVENTS,
     FUNCTION,
@@ -26,6 +28,7 @@ from obspool.telemetry.layout import (
     WORD,
     WORKER,
     Layout,
+    counter_key,
 )
 from obspool.telemetry.segment import Segment
 from obspool.words import (
@@ -127,11 +130,14 @@ class _Filling:
             self._text(layout.functions + index * FUNCTION.words, FUNCTION_NAME_WORDS, name)
         for worker in snapshot.workers:
             self._worker(worker)
+        self._counters()
         if snapshot.workers:  # what isn't told by worker is put into the first one's bank
             first = snapshot.workers[0]
             at = layout.worker_block(first.slot, first.generation)
             self._histogram(at + WORKER["task_wait"], snapshot.task_wait)
             self._histogram(at + WORKER["task_run"], snapshot.task_run)
+            self.cells[at + WORKER["load"]] = nanoseconds(snapshot.serialize_seconds.worker_load)
+            self.cells[at + WORKER["dump"]] = nanoseconds(snapshot.serialize_seconds.worker_dump)
         for index, job in enumerate(snapshot.jobs):
             at = layout.jobs + index * JOB.words
             self.cells[at + JOB["id"]] = job.id
@@ -179,6 +185,11 @@ class _Filling:
             "items_retried": snapshot.items_retried,
             "callback_errors": snapshot.callback_errors,
             "telemetry_errors": snapshot.telemetry_errors,
+            "dump": nanoseconds(snapshot.serialize_seconds.parent_dump),
+            "load": nanoseconds(snapshot.serialize_seconds.parent_load),
+            "scheduler_busy": nanoseconds(snapshot.scheduler_busy_seconds),
+            "memory_growth": snapshot.worker_memory_growth,
+            "counters": len(snapshot.user_counters),
             "events": max((event.number for event in snapshot.events), default=0),
         }
         for name, number in numbers.items():
@@ -191,6 +202,27 @@ class _Filling:
         self._counts(at + POOL["worker_exits"], snapshot.worker_exits.values())
         self._histogram(at + POOL["task_result_wait"], snapshot.task_result_wait)
         self._histogram(at + POOL["worker_startup"], snapshot.worker_startup)
+        self._counts(at + POOL["idle"], map(nanoseconds, snapshot.idle_seconds.values()))
+        self._counts(at + POOL["task_bytes"], snapshot.task_bytes.values())
+        self._histogram(at + POOL["task_items"], snapshot.task_items, 1)
+        self._histogram(at + POOL["lifetime_tasks"], snapshot.worker_lifetime_tasks, 1)
+        for index, histogram in enumerate(snapshot.job_duration.values()):
+            self._histogram(at + POOL["job_duration"] + index * HISTOGRAM_WORDS, histogram)
+
+    def _counters(self) -> None:
+        """Store the program's counters: one in the parent's and a worker's part, each."""
+        layout, workers = self.layout, self.snapshot.workers
+        for index, (name, value) in enumerate(self.snapshot.user_counters.items()):
+            at = layout.counters + index * COUNTER.words
+            self._text(at, COUNTER_NAME_WORDS, name)
+            place = layout.pool + POOL["counter_values"] + index
+            self.cells[place] = value
+            if workers:
+                worker = workers[-1 - index % len(workers)]
+                at = layout.worker_block(worker.slot, worker.generation)
+                self.cells[at + WORKER["counter_keys"] + index] = counter_key(name)
+                self.cells[at + WORKER["counter_values"] + index] = value // 3
+                self.cells[place] -= value // 3
 
     def _worker(self, worker: WorkerSnapshot) -> None:
         lifecycle = WorkerState.IDLE if worker.state is WorkerState.BUSY else worker.state
@@ -236,8 +268,9 @@ class _Filling:
         for index, count in enumerate(counts):
             self.cells[at + index] = count
 
-    def _histogram(self, at: int, histogram: Histogram) -> None:
-        for index, count in enumerate((*histogram.counts, nanoseconds(histogram.sum))):
+    def _histogram(self, at: int, histogram: Histogram, unit: int = SECOND) -> None:
+        total = nanoseconds(histogram.sum) * unit // SECOND
+        for index, count in enumerate((*histogram.counts, total)):
             self.cells[at + index] = count
 
     def _text(self, at: int, words: int, text: str) -> None:

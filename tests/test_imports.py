@@ -27,6 +27,7 @@ WORKER_MODULES = {
     "obspool._fork",
     "obspool._version",
     "obspool.claim_lock",
+    "obspool.counters",
     "obspool.messages",
     "obspool.serial",
     "obspool.telemetry",
@@ -43,6 +44,7 @@ WORKER_MODULES = {
     "obspool.worker.workbench",
     "obspool.worker.runner",
     "obspool.worker.stacks",
+    "obspool.worker.stopwatch",
 }
 
 # Too slow, or too large, to be loaded in each worker at each recycle.

@@ -73,6 +73,9 @@ def seeing() -> float:
         snapshot: Snapshot = pool.stats()
         url: str | None = pool.metrics_url
         busy = sum(worker.busy_seconds for worker in snapshot.workers)
+        rows: obspool.Counter = obspool.counter("rows")
+        rows.add()
+        rows.add(2)
         print(url, pool.name, snapshot.tasks.queued, snapshot.as_dict()["facts"])
         return busy
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _EVENTS = 10  # the newest; all of them are in the JSON
 _JOBS = 8
 _DOING = 40  # characters of the function and the item that runs
+_SHOWN = 0.001  # seconds of idle time that are worth a word
 _SILENT = 5.0  # seconds without a sign of the pool's own thread that are worth a word
 
 _WORKER_COLUMNS = (
@@ -107,6 +108,13 @@ def _head(snapshot: Snapshot) -> Iterator[str]:
         f"{tasks.running:,} running, {tasks.result:,} with a result that waits"
     )
     yield f"items      {_items(snapshot)}"
+    idle = ((reason, time) for reason, time in snapshot.idle_seconds.items() if time >= _SHOWN)
+    told = ", ".join(f"{units.duration(time)} {reason}".replace("_", " ") for reason, time in idle)
+    if told:
+        yield f"idle       {told} (time of workers)"
+    if snapshot.user_counters:
+        counts = (f"{name} {count:,}" for name, count in snapshot.user_counters.items())
+        yield units.printable(f"counters   {', '.join(counts)}")
     if facts.labels:
         labels = " ".join(f"{name}={value}" for name, value in facts.labels)
         yield units.printable(f"labels     {labels}")
@@ -150,6 +158,9 @@ def _times(snapshot: Snapshot) -> Iterator[Sequence[str]]:
     yield _time("task run", snapshot.task_run)
     yield _time("task result wait", snapshot.task_result_wait)
     yield _time("worker startup", snapshot.worker_startup)
+    for kind, histogram in snapshot.job_duration.items():
+        if histogram.count:
+            yield _time(f"job of {kind}", histogram)
     for function, histogram in snapshot.item_run.items():
         yield _time(f"item of {function}", histogram)
 

@@ -28,6 +28,7 @@ from obspool import _fork, serial, wire
 from obspool.engines.maker import LocalWorker, Maker, send_now
 from obspool.engines.oom import OomKills
 from obspool.engines.protocol import (
+    CounterNamed,
     Event,
     Exited,
     HookFailed,
@@ -68,6 +69,7 @@ class ProcessEngine:
 
     name = "processes"
     killable = True
+    pickles = True
 
     def __init__(self, plan: Plan, name: str) -> None:
         """Make an engine without workers; `name` is for its threads."""
@@ -271,17 +273,10 @@ class ProcessEngine:
         """Pickle the function, by reference where that is right."""
         return self._functions.encode(function)
 
-    def encode(self, value: Any, *, copy: bool) -> Any:
-        """Pickle arguments."""
-        return serial.dumps(value, copy=copy)
-
-    def decode(self, payload: Any) -> Any:
-        """Unpickle a result."""
-        return serial.loads(payload)
-
-    def size(self, payload: Any) -> int:
-        """Return the payload's bytes."""
-        return serial.size_of(payload)
+    # No methods of its own: each would be one more call for each item.
+    encode = staticmethod(serial.dumps)
+    decode = staticmethod(serial.loads)
+    size = staticmethod(serial.size_of)
 
     # -- the starter's thread
 
@@ -385,6 +380,8 @@ class ProcessEngine:
                 events.append(Ready(worker.id))
             elif frame.kind == wire.Frame.FAILED:
                 events.append(HookFailed(worker.id, frame.payloads[0][0]))
+            elif frame.kind == wire.Frame.COUNTER:
+                events.append(CounterNamed(worker.id, frame.records))
         return True
 
     def _bury(self, worker: LocalWorker, events: list[Event]) -> None:

@@ -78,6 +78,14 @@ class HookFailed:
     error: Any
 
 
+@dataclass(frozen=True, slots=True)
+class CounterNamed:
+    """A worker counts on one of the program's own counters: the parent writes down the name."""
+
+    worker: WorkerId
+    name: str
+
+
 @dataclass(slots=True)
 class Results:
     """Results: the parts, in the order in which the items ran.
@@ -85,7 +93,7 @@ class Results:
     Attributes:
         busy: time in the items, ns.
         ended: CLOCK_MONOTONIC in ns when the last one was done.
-        size: bytes received.
+        size: bytes of the payloads.
     """
 
     worker: WorkerId
@@ -122,7 +130,9 @@ class Exited:
     out_of_memory: bool = False
 
 
-Event: TypeAlias = Started | StartFailed | Ready | HookFailed | Results | Revoked | Exited
+Event: TypeAlias = (
+    Started | StartFailed | Ready | HookFailed | CounterNamed | Results | Revoked | Exited
+)
 
 
 class Engine(Protocol):
@@ -131,11 +141,13 @@ class Engine(Protocol):
     Attributes:
         name: of the engine, as metrics show it.
         killable: whether a worker can be ended while it runs an item.
+        pickles: whether payloads are pickles, and not the objects themselves.
         start_method: of multiprocessing; empty where there is none.
     """
 
     name: str
     killable: bool
+    pickles: bool
     start_method: str
 
     @property

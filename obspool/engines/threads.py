@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from obspool.counters import book_of
 from obspool.engines.protocol import (
     Event,
     Exited,
@@ -40,6 +41,7 @@ class _Identity:
     """The codec within one process: every object is its own payload."""
 
     deferrable: frozenset[type] = frozenset()
+    pickles = False
 
     @staticmethod
     def dump(value: Any) -> Any:
@@ -88,6 +90,7 @@ class ThreadEngine:
 
     name = "threads"
     killable = False
+    pickles = False
     troubles = 0
     start_method = ""
 
@@ -124,6 +127,9 @@ class ThreadEngine:
         thread = threading.current_thread()
         self._events.put(Started(worker, thread.native_id or 0, ThreadHandle(thread)))
         segment = self._plan.segment
+        book = book_of(segment)
+        if book is not None:
+            book.enter()
         bank = Bank(segment.cells, segment.layout, *worker, cpu_clock=time.thread_time_ns)
         bank.open()
         code = 1

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 
 from obspool import _fork
 from obspool.exporters.family import POOL, MetricType
-from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
+from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics, user_metrics
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
@@ -84,15 +84,14 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the families that have samples, each with those of all pools; never raises."""
         _fork.settle()
-        families = [_family(metric) for metric in self._metrics]
+        families = {metric.name: _family(metric) for metric in self._metrics}
         seen: set[str] = set()
         for snapshot in self._snapshots():
-            pool = self._enter(snapshot, seen)
-            if pool is None:
-                continue
-            for family, samples in zip(families, pool, strict=True):
-                family.samples.extend(samples)
-        yield from (family for family in families if family.samples)
+            for metric, samples in self._enter(snapshot, seen):
+                if metric.name not in families:  # a program's own
+                    families[metric.name] = _family(metric)
+                families[metric.name].samples.extend(samples)
+        yield from (family for family in families.values() if family.samples)
         yield self._own()
 
     def count(self, problem: Problem) -> None:
@@ -110,18 +109,21 @@ class SnapshotCollector(Collector):
         except Exception:  # noqa: BLE001 - counted: a pool's trouble must not take the others away
             self._trouble(Problem.SOURCE, "a pool's telemetry could not be read")
 
-    def _enter(self, snapshot: Snapshot, seen: set[str]) -> list[list[Sample]] | None:
-        """Return the snapshot's samples for each family, or None when it can't be served."""
+    def _enter(self, snapshot: Snapshot, seen: set[str]) -> list[tuple[PoolMetric, list[Sample]]]:
+        """Return the snapshot's samples for each metric, none when it can't be served."""
         try:
             pool = as_label(snapshot.facts.name)
             if pool in seen:
                 self.count(Problem.DUPLICATE)
-                return None
+                return []
             shared: SharedLabels = {}
-            samples = [_samples(metric, snapshot, pool, shared) for metric in self._metrics]
+            samples = [
+                (metric, _samples(metric, snapshot, pool, shared))
+                for metric in (*self._metrics, *user_metrics(snapshot))
+            ]
         except Exception:  # noqa: BLE001 - counted, for the same reason
             self._trouble(Problem.SNAPSHOT, "a snapshot could not be served")
-            return None
+            return []
         seen.add(pool)
         return samples
 

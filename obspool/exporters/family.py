@@ -83,7 +83,7 @@ def value(get: Callable[[Snapshot], Value | None]) -> Read:
     return read
 
 
-def by(get: Callable[[Snapshot], Mapping[Key, int]], keys: Iterable[Key]) -> Read:
+def by(get: Callable[[Snapshot], Mapping[Key, float]], keys: Iterable[Key]) -> Read:
     """One series for each key, 0 where the mapping doesn't have it."""
     cells = tuple((key, (str(key),)) for key in keys)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from obspool.exporters.family import POOL
 from obspool.exporters.host_metrics import HOST_METRICS
-from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
+from obspool.exporters.table import EXPORTER_ERRORS, USER_COUNTERS, pool_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ def table() -> str:
     """Return the table of all metrics as Markdown."""
     lines = ["| name | type | labels | meaning |", "| --- | --- | --- | --- |"]
     lines += [_row(metric, (POOL, *metric.labels)) for metric in pool_metrics()]
+    lines.append(_row(USER_COUNTERS, (POOL, *USER_COUNTERS.labels)))
     lines += [_row(family, family.labels) for family in (EXPORTER_ERRORS, *HOST_METRICS)]
     return "\n".join(lines) + "\n"
 

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from obspool.counters import is_name
 from obspool.exporters.family import (
     Family,
     MetricType,
@@ -28,7 +29,9 @@ from obspool.exporters.family import (
 )
 from obspool.telemetry.snapshot import Histogram
 from obspool.words import (
+    Direction,
     ExitReason,
+    IdleReason,
     JobKind,
     Outcome,
     PoolOutcome,
@@ -71,6 +74,14 @@ def _tasks_by_state(snapshot: Snapshot) -> Iterable[Reading]:
     yield ("dispatched",), tasks.dispatched
     yield ("running",), tasks.running
     yield ("result",), tasks.result
+
+
+def _serialize_seconds(snapshot: Snapshot) -> Iterable[Reading]:
+    seconds = snapshot.serialize_seconds
+    yield ("parent", "dump"), seconds.parent_dump
+    yield ("parent", "load"), seconds.parent_load
+    yield ("worker", "dump"), seconds.worker_dump
+    yield ("worker", "load"), seconds.worker_load
 
 
 # Jobs and tasks are never skipped; a worker's items may be.
@@ -203,6 +214,36 @@ _WORK_METRICS = (
         lambda s: [((function,), run) for function, run in s.item_run.items()],
     ),
     PoolMetric(
+        "task_items", _H, (),
+        "Items in a task as it was submitted: the chunksize. Pieces that balancing makes of it are "
+        "not counted.",
+        value(lambda s: s.task_items),
+    ),
+    PoolMetric(
+        "task_bytes_total", _C, ("direction",),
+        "Serialized bytes: in: arguments, once for each task, also if it is sent again; out: "
+        "results that came back.",
+        by(lambda s: s.task_bytes, Direction),
+    ),
+    PoolMetric(
+        "serialize_seconds_total", _C, ("where", "step"),
+        "Time in pickling (dump) and unpickling (load) of arguments and results. Exact for chunks "
+        "and single calls; with chunksize 1 every sixteenth item is timed, in workers the first of "
+        "each slice (about 1 ms of work), and counts for those around it.",
+        _serialize_seconds,
+    ),
+    PoolMetric(
+        "job_duration_seconds", _H, ("kind",),
+        "From a call on the pool to the end of its last item.",
+        lambda s: [((str(kind),), taken) for kind, taken in s.job_duration.items()],
+    ),
+    PoolMetric(
+        "scheduler_busy_seconds_total", _C, (),
+        "CPU time of the pool's own thread; near 1 a second, or 0.5 while another thread of the "
+        "program is busy: the parent can't feed more workers.",
+        value(lambda s: s.scheduler_busy_seconds),
+    ),
+    PoolMetric(
         "tasks_stolen_total", _C, (),
         "Pieces of work taken back from a busy worker for an idle one.",
         value(lambda s: s.tasks_stolen),
@@ -232,6 +273,25 @@ _WORK_METRICS = (
         "From the start of a worker to its first readiness (process, imports, initializer): what a "
         "recycle costs.",
         value(lambda s: s.worker_startup),
+    ),
+    PoolMetric(
+        "worker_idle_seconds_total", _C, ("reason",),
+        "Worker-seconds without work, as the parent knows them: no_work (nothing to do), starved "
+        "(there was work to begin, or more of it to be read or pickled), tail (the calls in "
+        "progress had nothing left to begin), paused, recycling (no worker was ready in the slot).",
+        by(lambda s: s.idle_seconds, IdleReason),
+    ),
+    PoolMetric(
+        "worker_lifetime_tasks", _H, (),
+        "Tasks that ended in a worker's life, of workers that are gone.",
+        value(lambda s: s.worker_lifetime_tasks),
+    ),
+    PoolMetric(
+        "worker_memory_growth_bytes_total", _C, (),
+        "Resident memory at the end less that when ready, summed over the workers that are gone "
+        "and grew; of one that was killed as last sampled. Divided by the tasks ended: what a task "
+        "leaks.",
+        value(lambda s: s.worker_memory_growth),
     ),
 )  # fmt: skip
 
@@ -311,6 +371,28 @@ _WORKER_METRICS = (
         process(lambda w: w.task_start_time),
     ),
 )  # fmt: skip
+
+# One family for each name that a program uses, at most 16 a pool: their names are in snapshots.
+USER_COUNTERS = Family(
+    "user_<name>_total", _C, (),
+    "Counted by the program itself (obspool.counter).",
+)  # fmt: skip
+
+
+def user_metrics(snapshot: Snapshot) -> list[PoolMetric]:
+    """Return the metrics of a program's own counters; a foreign file may hold any name."""
+    return [_user_metric(name) for name in snapshot.user_counters if is_name(name)]
+
+
+def _user_metric(name: str) -> PoolMetric:
+    return PoolMetric(
+        USER_COUNTERS.name.replace("<name>", name),
+        USER_COUNTERS.type,
+        USER_COUNTERS.labels,
+        USER_COUNTERS.help,
+        value(lambda s: s.user_counters.get(name)),
+    )
+
 
 # The exporter's own, without `pool`: a snapshot that can't be read has no name to give.
 EXPORTER_ERRORS = Family(

@@ -6,6 +6,8 @@ each item, as two bytes; a claim once a slice; counters and histograms once in a
 
 from __future__ import annotations
 
+import mmap
+import os
 import sys
 from bisect import bisect_left
 from time import process_time_ns
@@ -206,15 +208,19 @@ class Tally:
         failed: how many of them failed.
         task_run: time of the ended tasks, ns.
         wait: how long the tasks had waited when they began, ns; None before one begins.
+        load: time that unpickling took, ns.
+        dump: time that pickling took, ns.
     """
 
     __slots__ = (
         "busy",
         "cancelled",
+        "dump",
         "errors",
         "failed",
         "items",
         "label",
+        "load",
         "skipped",
         "task_run",
         "tasks",
@@ -225,6 +231,7 @@ class Tally:
     def __init__(self) -> None:
         self.label = self.busy = self.items = self.errors = self.skipped = 0
         self.tasks = self.failed = self.task_run = self.timeouts = self.cancelled = 0
+        self.load = self.dump = 0
         self.wait: int | None = None
 
 
@@ -257,6 +264,10 @@ class Bank:
         self._task_wait = base + WORKER["task_wait"]
         self._task_run = base + WORKER["task_run"]
         self._item_run = base + WORKER["item_run"]
+        self._load = base + WORKER["load"]
+        self._dump = base + WORKER["dump"]
+        self._first_resident = base + WORKER["first_resident"]
+        self._last_resident = base + WORKER["last_resident"]
         self._described = base + WORKER["described"]
         self._description = base + WORKER["description"]
         self._cpu_before = self._cpu_read = 0
@@ -266,6 +277,8 @@ class Bank:
             self._function,
             self._process_tasks,
             self._described,
+            self._first_resident,
+            self._last_resident,
         ):
             cells[word] = 0
         if cells[self._sequence] & 1:  # its predecessor was killed while it wrote
@@ -338,6 +351,10 @@ class Bank:
                 if tally.wait is not None:
                     observe(cells, self._task_wait, tally.wait, tasks)
                     tally.wait = None
+            if tally.load or tally.dump:
+                cells[self._load] += tally.load
+                cells[self._dump] += tally.dump
+                tally.load = tally.dump = 0
             if now - self._cpu_read > _CPU_EVERY:
                 self._cpu_read = now
                 cells[self._cpu] = self._cpu_before + self._cpu_clock()
@@ -348,3 +365,23 @@ class Bank:
     def end(self) -> None:
         """Store the CPU time to the last, at exit."""
         self.cells[self._cpu] = self._cpu_before + self._cpu_clock()
+
+    def ready(self) -> None:
+        """Store the memory that this process has before its first task."""
+        self.cells[self._first_resident] = _resident()
+
+    def leave(self) -> None:
+        """Store the memory that it has at the end."""
+        self.cells[self._last_resident] = _resident()
+
+
+def _resident() -> int:
+    """Return this process's resident memory, bytes; 0 where the kernel has no such file."""
+    try:
+        fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(fd, 64).split()[1]) * mmap.PAGESIZE
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from obspool.telemetry.layout import counter_key
 from obspool.telemetry.rows import (
     NANO,
     Histograms,
@@ -22,12 +23,15 @@ from obspool.telemetry.slots import Slots
 from obspool.telemetry.snapshot import (
     Event,
     JobSnapshot,
+    Serializing,
     Snapshot,
     Tasks,
 )
 from obspool.words import (
+    Direction,
     EventKind,
     ExitReason,
+    IdleReason,
     JobKind,
     Outcome,
     PoolOutcome,
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 _JOB_KINDS = tuple(JobKind)
 _OUTCOMES = tuple(Outcome)
 _EXIT_REASONS = tuple(ExitReason)
+_IDLE_REASONS = tuple(IdleReason)
+_DIRECTIONS = tuple(Direction)
 _EVENT_KINDS = tuple(EventKind)
 _POOL_STATES = tuple(PoolState)
 _POOL_OUTCOMES = tuple(PoolOutcome)
@@ -81,9 +87,10 @@ class _Decoding:
         self.cells = memoryview(reading.raw).cast("Q")
         self.table = self.header.table("pool")
         self.pool = Row(self.cells, self.table, self.table.at)
-        self.histograms = Histograms(self.header)
-        for name in ("task_result_wait", "worker_startup"):
-            self.histograms.check(self.table, name)
+        self.times = Histograms(self.header.latency_bounds)
+        self.times.check(self.table, "task_result_wait", "worker_startup")
+        self.numbers = Histograms(self.header.count_bounds, 1)
+        self.numbers.check(self.table, "task_items", "lifetime_tasks")
         self.state = word(_POOL_STATES, self.pool["state"], PoolState.RUNNING)
         self.alive = is_alive(reading.held, self.state)
         heartbeats = self.pool["heartbeat_wall"] - self.pool["heartbeat"]
@@ -91,7 +98,7 @@ class _Decoding:
 
     def snapshot(self) -> Snapshot:
         pool = self.pool
-        slots = Slots(self.reading, pool["functions"], self.boot, alive=self.alive)
+        slots = Slots(self.reading, pool, self.boot, alive=self.alive)
         workers = slots.workers()
         outcome, ended = end(pool, self.state, self.header.facts.start_time, alive=self.alive)
         return Snapshot(
@@ -128,16 +135,52 @@ class _Decoding:
             telemetry_errors=pool["telemetry_errors"],
             task_wait=slots.task_wait(),
             task_run=slots.task_run(),
-            task_result_wait=self._histogram("task_result_wait"),
+            task_result_wait=self._histogram(self.times, "task_result_wait"),
             item_run=slots.item_run(),
-            worker_startup=self._histogram("worker_startup"),
+            worker_startup=self._histogram(self.times, "worker_startup"),
+            task_items=self._histogram(self.numbers, "task_items"),
+            task_bytes=pool.counts("task_bytes", _DIRECTIONS),
+            serialize_seconds=Serializing(
+                parent_dump=pool["dump"] / NANO,
+                parent_load=pool["load"] / NANO,
+                worker_dump=slots.dump / NANO,
+                worker_load=slots.load / NANO,
+            ),
+            idle_seconds={
+                reason: time / NANO for reason, time in pool.counts("idle", _IDLE_REASONS).items()
+            },
+            scheduler_busy_seconds=pool["scheduler_busy"] / NANO,
+            job_duration=self._job_duration(),
+            worker_lifetime_tasks=self._histogram(self.numbers, "lifetime_tasks"),
+            worker_memory_growth=pool["memory_growth"],
+            user_counters=self._user_counters(slots),
             jobs=self._jobs(),
             events=self._events(),
         )
 
-    def _histogram(self, name: str) -> Histogram:
-        lanes = self.histograms.field(self.reading.raw, self.table, name, self.table.at)
-        return self.histograms.made(lanes)
+    def _histogram(self, histograms: Histograms, name: str) -> Histogram:
+        lanes = histograms.field(self.reading.raw, self.table, name, self.table.at)
+        return histograms.made(lanes)
+
+    def _job_duration(self) -> dict[JobKind, Histogram]:
+        found = dict.fromkeys(_JOB_KINDS, self.times.made(0))
+        places = self.times.places(self.table, "job_duration")
+        for kind, place in zip(_JOB_KINDS, places, strict=False):
+            lanes = self.times.lanes(self.reading.raw, self.table.at + place)
+            found[kind] = self.times.made(lanes)
+        return found
+
+    def _user_counters(self, slots: Slots) -> dict[str, int]:
+        """Return the program's counters: the parent's part is by place, the workers' by key."""
+        table = self.header.table("counters")
+        text = Text(table, "name")
+        offset, size = self.table.fields.get("counter_values", (0, 0))
+        found = {}
+        for index in range(min(self.pool["counters"], table.count, size)):
+            name = text(self.cells, table.at + index * table.stride)
+            own = int(self.cells[self.table.at + offset + index])
+            found[name] = own + slots.counted.get(counter_key(name), 0)
+        return found
 
     def _monotonic(self, nanoseconds: int) -> float | None:
         return (nanoseconds + self.boot) / NANO if nanoseconds else None

@@ -36,7 +36,7 @@ _ORDER_AND_MAJOR = struct.Struct("=8sQQ")
 # What a reader takes at most, whatever a header says: a foreign file must not cost memory or time.
 MAX_HEADER_BYTES = 256 * 1024
 MAX_SEGMENT_BYTES = 128 * 1024 * 1024
-_MAX_ROWS = {"pool": 1, "functions": 1024, "jobs": 4096, "events": 65536}
+_MAX_ROWS = {"pool": 1, "functions": 1024, "counters": 1024, "jobs": 4096, "events": 65536}
 MAX_SLOTS = 8192
 MAX_RECORD_WORDS = 1 << 16
 _MAX_BUCKETS = 256
@@ -77,12 +77,14 @@ class Header:
 
     Attributes:
         words: the whole segment's length.
-        latency_bounds: upper bounds of the histograms' buckets, in seconds.
+        latency_bounds: upper bounds of the buckets of histograms of time, in seconds.
+        count_bounds: the same of those of how many.
     """
 
     facts: PoolFacts
     words: int
     latency_bounds: tuple[float, ...]
+    count_bounds: tuple[float, ...]
     tables: Mapping[str, Table]
 
     def table(self, name: str) -> Table:
@@ -147,9 +149,11 @@ def _shape(slots: int, header_words: int) -> str:
 
     described = {
         "latency_bounds": words.LATENCY_BOUNDS,
+        "count_bounds": words.COUNT_BOUNDS,
         "tables": {
             "pool": table(words.POOL, layout.pool, 1),
             "functions": table(words.FUNCTION, layout.functions, words.FUNCTIONS),
+            "counters": table(words.COUNTER, layout.counters, words.COUNTERS),
             "jobs": table(words.JOB, layout.jobs, words.JOBS),
             "events": table(words.EVENT, layout.events, words.EVENTS),
             "parent": banked(words.PARENT, words.PARENT_OFFSET),
@@ -232,7 +236,9 @@ class _Parsing:
         return Header(
             facts=self._facts(self._typed(top.get("facts"), dict, "facts")),
             words=self.total,
-            latency_bounds=self._bounds(top.get("latency_bounds")),
+            latency_bounds=self._bounds(top.get("latency_bounds"), "latency_bounds"),
+            # Minor version 0 had no such histograms.
+            count_bounds=self._bounds(top.get("count_bounds", [1]), "count_bounds"),
             tables=found,
         )
 
@@ -295,8 +301,8 @@ class _Parsing:
                 return self._text(name, "a label"), self._text(value, "a label")
         raise self._damaged("a label is no pair")
 
-    def _bounds(self, raw: Any) -> tuple[float, ...]:
-        values = self._typed(raw, list, "latency_bounds")
+    def _bounds(self, raw: Any, name: str) -> tuple[float, ...]:
+        values = self._typed(raw, list, name)
         if not 0 < len(values) <= _MAX_BUCKETS:
             raise self._damaged(f"{len(values)} bounds of buckets")
         bounds: list[float] = []

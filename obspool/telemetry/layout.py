@@ -3,13 +3,13 @@
 A segment is an array of little-endian 8-byte words. Its header describes the layout in JSON, so
 that a reader of another version finds every field it knows by name and ignores the others:
 
-    +--------+------+---------------------------+--------+--------+-----------------------+
-    | header | pool | functions | jobs | events | slot 0 | slot 1 | ...                   |
-    +--------+------+---------------------------+--------+--------+-----------------------+
-                                                  |
-                                                  +-- bank 0 | bank 1   (generation's parity)
-                                                       |
-                                                       +-- parent's fields | worker's fields
+    +--------+------+--------------------------------------+--------+--------+------------+
+    | header | pool | functions | counters | jobs | events | slot 0 | slot 1 | ...        |
+    +--------+------+--------------------------------------+--------+--------+------------+
+                                                             |
+                                          bank 0 | bank 1 ---+   (generation's parity)
+                                               |
+                                               +-- parent's fields | worker's fields
 
 Each field has one writer, and each bank has two blocks, so that the parent and the worker never
 share a cache line. All times are nanoseconds: `_wall` of the UNIX epoch, others of CLOCK_MONOTONIC,
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from obspool.words import ExitReason, JobKind, Outcome
+from obspool.words import Direction, ExitReason, IdleReason, JobKind, Outcome
 
 # A worker imports this module at every recycle: no dataclasses (they import inspect), no typing.
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"OBSPOOL\n"
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 WORD = 8
 HEADER_BYTES = 8192  # magic, versions, JSON: grows in whole pages when the JSON needs it
 PAGE_WORDS = 512
@@ -41,8 +41,14 @@ LATENCY_BOUNDS = (
 )  # fmt: skip
 HISTOGRAM_WORDS = len(LATENCY_BOUNDS) + 2  # a count for each bucket, +Inf's, then the sum
 
+# Bounds of histograms of how many: of items in a task, of tasks in a life.
+COUNT_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+COUNT_WORDS = len(COUNT_BOUNDS) + 2
+
 FUNCTIONS = 16  # named ones; the histogram after them is `other`
 FUNCTION_NAME_WORDS = 16
+COUNTERS = 16  # of the program's own
+COUNTER_NAME_WORDS = 8  # 64 bytes
 MOST_SLOTS = 4096  # that a pool may be resized to: 32 MiB of addresses, not of memory
 EVENTS = 256
 JOBS = 64
@@ -88,6 +94,18 @@ def text_words(text: str, words: int) -> memoryview:
     return memoryview(data.ljust(words * WORD, b"\0")).cast("Q")
 
 
+def counter_key(name: str) -> int:
+    """Return what stands in a bank for a counter's name: FNV-1a, 64 bits, never 0.
+
+    A worker can't write to the table of names, which is the parent's, and a bank has no room for
+    sixteen names: so it has keys.
+    """
+    key = 0xCBF29CE484222325
+    for byte in name.encode():
+        key = (key ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return key or 1
+
+
 def text_of(words: memoryview) -> str:
     """Return the text that such words hold, whatever their bytes are."""
     return words.tobytes().partition(b"\0")[0].decode("utf-8", "replace")
@@ -119,13 +137,26 @@ POOL = Record(
     "items_retried",
     "callback_errors",
     "telemetry_errors",
+    ("idle", len(IdleReason)),  # time of workers
+    ("task_bytes", len(Direction)),
+    "dump",  # time that the parent took to pickle arguments
+    "load",  # and to unpickle results
+    "scheduler_busy",
+    "memory_growth",  # of workers that are gone, bytes
+    ("task_items", COUNT_WORDS),  # of tasks as they were asked for
     ("task_result_wait", HISTOGRAM_WORDS),
     ("worker_startup", HISTOGRAM_WORDS),
+    ("job_duration", HISTOGRAM_WORDS * len(JobKind)),
+    ("lifetime_tasks", COUNT_WORDS),  # of workers that are gone
+    "counters",  # how many names of the program's counters are set
+    ("counter_values", COUNTERS),  # what the parent counted, in the order of the names
     "events",  # how many were ever written
     "slots",  # how many there are; 0: as the header says
 )
 
 FUNCTION = Record(("name", FUNCTION_NAME_WORDS))
+
+COUNTER = Record(("name", COUNTER_NAME_WORDS))
 
 JOB = Record(
     "id",  # 0: the record is free
@@ -184,6 +215,12 @@ WORKER = Record(
     ("task_wait", HISTOGRAM_WORDS),
     ("task_run", HISTOGRAM_WORDS),
     ("item_run", HISTOGRAM_WORDS * (FUNCTIONS + 1)),
+    "load",  # time it took to unpickle arguments
+    "dump",  # and to pickle results
+    ("counter_keys", COUNTERS),  # which of the program's counters (see `counter_key`); 0: none
+    ("counter_values", COUNTERS),
+    "first_resident",  # memory of this generation when it was ready, bytes
+    "last_resident",  # and when it ended as planned; 0: it has not
     "described",  # 1 + sequence number of the item that the description is of
     ("description", DESCRIPTION_WORDS),
 )
@@ -202,6 +239,7 @@ class Layout:
     Attributes:
         pool: first word of the pool block.
         functions: first word of the table of function names.
+        counters: first word of the table of the names of the program's own counters.
         jobs: first word of the table of jobs.
         events: first word of the ring of events.
         first_slot: first word of slot 0, on a page boundary.
@@ -213,7 +251,8 @@ class Layout:
         self.header_words = header_words
         self.pool = header_words
         self.functions = self.pool + POOL.words
-        self.jobs = self.functions + FUNCTIONS * FUNCTION.words
+        self.counters = self.functions + FUNCTIONS * FUNCTION.words
+        self.jobs = self.counters + COUNTERS * COUNTER.words
         self.events = self.jobs + JOBS * JOB.words
         self.first_slot = -(-(self.events + EVENTS * EVENT.words) // PAGE_WORDS) * PAGE_WORDS
         self.words = self.first_slot + slots * SLOT_WORDS

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import time
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from obspool.telemetry.bank import observe
 from obspool.telemetry.layout import (
+    COUNT_BOUNDS,
+    COUNT_WORDS,
     DESCRIPTION_WORDS,
     EVENT,
     EVENTS,
     FUNCTION,
     FUNCTION_NAME_WORDS,
     FUNCTIONS,
+    HISTOGRAM_WORDS,
     JOB,
     JOBS,
     PARENT,
@@ -29,8 +33,10 @@ from obspool.telemetry.layout import (
     text_words,
 )
 from obspool.words import (
+    Direction,
     EventKind,
     ExitReason,
+    IdleReason,
     JobKind,
     Outcome,
     PoolOutcome,
@@ -50,6 +56,7 @@ _STATES = list(PoolState)
 _POOL_OUTCOMES = list(PoolOutcome)
 _WORKER_STATES = list(WorkerState)
 _EVENT_KINDS = list(EventKind)
+IN, OUT = map(list(Direction).index, (Direction.IN, Direction.OUT))
 
 
 class LastSeen(NamedTuple):
@@ -91,6 +98,16 @@ class Recorder:
         self.items_retried = 0
         self.callback_errors = 0
         self.telemetry_errors = 0
+        self.idle = [0] * len(IdleReason)
+        self.task_bytes = [0] * len(Direction)
+        self.dump = 0
+        self.load = 0
+        self.scheduler_busy = 0
+        self.memory_growth = 0
+        self.task_items = [0] * COUNT_WORDS
+        # Their words are stored with the others: a job of one item has no time for it.
+        self._job_duration = [[0] * HISTOGRAM_WORDS for _ in KINDS]
+        self._changed_durations: set[int] = set()
         self._events = 0
         self._functions: list[str] = []
         self._rows: list[Job | None] = [None] * JOBS
@@ -126,8 +143,19 @@ class Recorder:
             self.items_retried,
             self.callback_errors,
             self.telemetry_errors,
+            *self.idle,
+            *self.task_bytes,
+            self.dump,
+            self.load,
+            self.scheduler_busy,
+            self.memory_growth,
+            *self.task_items,
         ]
         cells[pool : pool + len(values)] = array("Q", values)
+        for kind in self._changed_durations:
+            at = pool + POOL["job_duration"] + kind * HISTOGRAM_WORDS
+            cells[at : at + HISTOGRAM_WORDS] = array("Q", self._job_duration[kind])
+        self._changed_durations.clear()
         for job in self._rows:
             if job is not None:
                 self._store_progress(job)
@@ -147,6 +175,15 @@ class Recorder:
     def observe(self, histogram: str, duration: int, count: int = 1) -> None:
         """Add observations of a duration in ns to a histogram of the pool block."""
         observe(self._segment.cells, self._pool + POOL[histogram], max(0, duration), count)
+
+    def count_tasks(self, tasks: int, items: int) -> None:
+        """Count tasks of so many items each, as they were asked for."""
+        self.task_items[bisect_left(COUNT_BOUNDS, items)] += tasks
+        self.task_items[-1] += tasks * items
+
+    def store_load(self, total: int) -> None:
+        """Store the time that unpickling took, for callers' threads, after the end."""
+        self._segment.cells[self._pool + POOL["load"]] = total
 
     # -- events
 
@@ -202,8 +239,24 @@ class Recorder:
     def worker_exited(self, worker: WorkerId, reason: ExitReason) -> None:
         """Count a worker's end."""
         self.worker_exits[REASONS.index(reason)] += 1
+        self.memory_growth += self._growth(worker)
         self.worker(worker, exit_reason=REASONS.index(reason) + 1, queue_tasks=0)
         self.worker_state(worker, WorkerState.GONE)
+
+    def lived(self, tasks: int) -> None:
+        """Count how many tasks a worker had that is gone, and was ready once."""
+        cells, base = self._segment.cells, self._pool + POOL["lifetime_tasks"]
+        cells[base + bisect_left(COUNT_BOUNDS, tasks)] += 1
+        cells[base + COUNT_WORDS - 1] += tasks
+
+    def _growth(self, worker: WorkerId) -> int:
+        """Return by how much a worker's memory grew: by its own word, else as last sampled."""
+        cells, layout = self._segment.cells, self._segment.layout
+        told, own = layout.parent_block(*worker), layout.worker_block(*worker)
+        first = cells[own + WORKER["first_resident"]]
+        last = cells[own + WORKER["last_resident"]] or cells[told + PARENT["resident_bytes"]]
+        first = first or cells[told + PARENT["ready_resident_bytes"]]
+        return int(max(0, last - first)) if first and last else 0
 
     def last_seen(self, worker: WorkerId, begun: int) -> LastSeen:
         """Return a worker's memory as last sampled (bytes, 0 before), and how its item is named.
@@ -258,6 +311,9 @@ class Recorder:
         """Count a job's end."""
         self.jobs_in_progress -= 1
         self.jobs_completed[OUTCOMES.index(outcome)] += 1
+        kind = KINDS.index(job.kind)
+        observe(self._job_duration[kind], 0, time.monotonic_ns() - job.submitted)
+        self._changed_durations.add(kind)
         if outcome is Outcome.OK:
             self.last_success_wall = time.time_ns()
         if job.row < 0:

@@ -13,7 +13,7 @@ from obspool.telemetry.snapshot import Histogram
 if TYPE_CHECKING:
     from enum import StrEnum
 
-    from obspool.telemetry.header import Header, Table
+    from obspool.telemetry.header import Table
 
 W = TypeVar("W", bound="StrEnum")
 
@@ -82,26 +82,40 @@ class Row:
 
 
 class Histograms:
-    """Histograms as integers, which add 22 buckets at once.
+    """Histograms of the same bounds as integers, which add all buckets at once.
 
     The bytes of a histogram read as one large number are a sum of 64-bit lanes; adding two such
     numbers adds all lanes, as long as none overflows, which no count of a real pool does.
     """
 
-    def __init__(self, header: Header) -> None:
-        self.bounds = header.latency_bounds
-        self.words = len(self.bounds) + 2
+    def __init__(self, bounds: tuple[float, ...], unit: int = NANO) -> None:
+        """Take the buckets' upper bounds, and what the stored sum is to be divided by."""
+        self.bounds = bounds
+        self._unit = unit
+        self.words = len(bounds) + 2
         self._bytes = self.words * WORD
         self._mask = (1 << 8 * self._bytes) - 1
 
-    def check(self, table: Table, name: str) -> None:
-        """Make sure that a field is as long as one histogram.
+    def check(self, table: Table, *names: str) -> None:
+        """Make sure that fields are as long as one histogram each.
 
         Raises:
-            SegmentError: it isn't.
+            SegmentError: they aren't.
         """
-        if table.fields.get(name, (0, self.words))[1] != self.words:
-            raise SegmentError(f"damaged, {name} doesn't have {self.words} words")
+        for name in names:
+            if table.fields.get(name, (0, self.words))[1] != self.words:
+                raise SegmentError(f"damaged, {name} doesn't have {self.words} words")
+
+    def places(self, table: Table, name: str) -> list[int]:
+        """Return where in its record each histogram of a field of several begins.
+
+        Raises:
+            SegmentError: the field isn't made of histograms.
+        """
+        offset, size = table.fields.get(name, (0, 0))
+        if size % self.words:
+            raise SegmentError(f"damaged, {name} isn't made of {self.words} words")
+        return list(range(offset, offset + size, self.words))
 
     def lanes(self, raw: bytearray, word: int) -> int:
         """Return the histogram that starts at this word."""
@@ -117,7 +131,7 @@ class Histograms:
         """Return the sum of lanes as a Histogram."""
         raw = (lanes & self._mask).to_bytes(self._bytes, sys.byteorder)
         *counts, total = memoryview(raw).cast("Q").tolist()
-        return Histogram(self.bounds, tuple(counts), total / NANO)
+        return Histogram(self.bounds, tuple(counts), total / self._unit)
 
 
 def word(words: tuple[W, ...], index: int, default: W) -> W:

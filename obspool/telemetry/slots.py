@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from operator import add
 from typing import TYPE_CHECKING
 
-from obspool.errors import SegmentError
 from obspool.telemetry.bank import begun_by
 from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
 from obspool.telemetry.snapshot import WorkerSnapshot
@@ -22,7 +21,8 @@ from obspool.words import ExitReason, Outcome, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from obspool.telemetry.header import Header
+    from obspool.telemetry.header import Header, Table
+    from obspool.telemetry.rows import Row
     from obspool.telemetry.snapshot import Histogram
 
 OTHER = "other"
@@ -49,10 +49,14 @@ _WORKER_FIELDS = (
     "cpu",
     "mark",
     "described",
+    "load",
+    "dump",
+    "first_resident",
     ("tasks", len(_OUTCOMES)),
     ("items", len(_OUTCOMES)),
 )
-_COUNTS = 8  # where the numbers by outcome begin in what is picked
+_COUNTER_FIELDS = ("counter_keys", "counter_values")
+_COUNTS = 11  # where the numbers by outcome begin in what is picked
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,25 @@ class Slots:
 
     Attributes:
         running: tasks that run, known after `workers()`; in a pool that died, that ran.
+        load: time that all workers took to unpickle arguments, ns; known then, too.
+        dump: the same to pickle results.
+        counted: what all workers counted on the program's own counters, by key; the same.
     """
 
-    def __init__(self, reading: Reading, functions: int, boot: int, *, alive: bool) -> None:
+    def __init__(self, reading: Reading, pool: Row, boot: int, *, alive: bool) -> None:
         """Prepare to read.
 
         Args:
             reading: of a segment.
-            functions: how many names of the table of functions are set.
+            pool: its block.
             boot: wall time less CLOCK_MONOTONIC, in nanoseconds.
             alive: whether the pool lives.
 
         Raises:
             SegmentError: the layout's histograms have odd sizes.
         """
-        self.running = 0
+        self.running = self.load = self.dump = 0
+        self.counted: dict[int, int] = {}
         self._raw = reading.raw
         self._cells = memoryview(reading.raw).cast("Q")
         self._torn = reading.torn
@@ -105,17 +113,15 @@ class Slots:
         self._parities = (0, 1) if self._parent.bank and self._worker.bank else (0,)
         self._pick_parent = Picker(self._parent, *_PARENT_FIELDS)
         self._pick_worker = Picker(self._worker, *_WORKER_FIELDS)
+        # Few programs have counters of their own: then their words needn't be looked at.
+        self._pick_counters = _counters(self._worker) if pool["counters"] else None
         self._description = Text(self._worker, "description")
-        self._histograms = Histograms(reading.header)
-        for name in ("task_wait", "task_run"):
-            self._histograms.check(self._worker, name)
-        self._item_run_at, size = self._worker.fields.get("item_run", (0, 0))
-        if size % self._histograms.words:
-            raise SegmentError(f"damaged, item_run isn't made of {self._histograms.words} words")
+        self._histograms = Histograms(reading.header.latency_bounds)
+        self._histograms.check(self._worker, "task_wait", "task_run")
         # One more than there are named ones: the last is of all other functions.
-        self._functions = max(0, size // self._histograms.words - 1)
-        self._has_item_run = size > 0
-        self._names = self._function_names(reading.header, functions)
+        self._item_run_places = self._histograms.places(self._worker, "item_run")
+        self._functions = max(0, len(self._item_run_places) - 1)
+        self._names = self._function_names(reading.header, pool["functions"])
         self._task_wait = 0
         self._task_run = 0
         self._item_run = [0] * (len(self._names) + 1)
@@ -177,6 +183,8 @@ class Slots:
         if len(banks) > 1:
             counts = tuple(map(add, counts, banks[1].counts))
         self.running += sum(bank.task_start != 0 for bank in banks)
+        self.load += sum(bank.load for bank in banks)
+        self.dump += sum(bank.dump for bank in banks)
         works = self._alive and now.state is not WorkerState.GONE
         return WorkerSnapshot(
             slot=slot,
@@ -209,17 +217,29 @@ class Slots:
         histograms, raw = self._histograms, self._raw
         self._task_wait += histograms.field(raw, self._worker, "task_wait", bank.at)
         self._task_run += histograms.field(raw, self._worker, "task_run", bank.at)
-        if not self._has_item_run:
+        if self._pick_counters is not None:
+            numbers = self._pick_counters(self._cells, bank.at)
+            half = len(numbers) // 2
+            for key, number in zip(numbers[:half], numbers[half:], strict=True):
+                self.counted[key] = self.counted.get(key, 0) + number
+        places = self._item_run_places
+        if not places:
             return 0
-        first, size = bank.at + self._item_run_at, histograms.words
         total = 0
         for function in range(len(self._names)):
-            lanes = histograms.lanes(raw, first + function * size)
+            lanes = histograms.lanes(raw, bank.at + places[function])
             self._item_run[function] += lanes
             total += lanes
-        others = histograms.lanes(raw, first + self._functions * size)
+        others = histograms.lanes(raw, bank.at + places[-1])
         self._item_run[-1] += others
         return total + others
+
+
+def _counters(table: Table) -> Picker | None:
+    """Return what takes the keys, then the values, of the program's counters out of a bank."""
+    keys, values = (table.fields.get(name, (0, 0))[1] for name in _COUNTER_FIELDS)
+    both = min(keys, values)
+    return Picker(table, *((name, both) for name in _COUNTER_FIELDS)) if both else None
 
 
 class _Bank:
@@ -248,7 +268,7 @@ class _Bank:
             self.exit_reason,
         ) = told
         task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:6]
-        mark, described = own[6:_COUNTS]
+        mark, described, self.load, self.dump, first_resident = own[6:_COUNTS]
         # One that is of an earlier item, or of none of this generation, says nothing.
         self.is_described = described != 0 and described == begun_by(mark)
         self.counts = own[_COUNTS:]
@@ -261,6 +281,8 @@ class _Bank:
         self.slice_start = slice_start if self.task_start else 0
         self.function = 0 if starting else function
         self.process_tasks = 0 if starting else process_tasks
+        if first_resident and not starting:
+            self.ready = first_resident  # the parent's first sample may be a second younger
         if not gone:
             # The parent's sample is the newer one while a task runs long.
             self.cpu = max(self.cpu, cpu_sample)

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 from obspool.words import WorkerState
 
 if TYPE_CHECKING:
-    from obspool.words import EventKind, ExitReason, JobKind, Outcome, PoolOutcome, PoolState
+    from obspool.words import (
+        Direction,
+        EventKind,
+        ExitReason,
+        IdleReason,
+        JobKind,
+        Outcome,
+        PoolOutcome,
+        PoolState,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +33,10 @@ class Histogram:
     """Counts of observations by bucket.
 
     Attributes:
-        bounds: upper bounds, inclusive, in seconds; the last bucket's, +Inf, is left out.
+        bounds: upper bounds, inclusive; the last bucket's, +Inf, is left out. In seconds, but for
+            those of how many, of which each says so.
         counts: observations in each bucket, not cumulated; one more than there are bounds.
-        sum: of all observations, in seconds.
+        sum: of all observations, in the bounds' unit.
     """
 
     bounds: tuple[float, ...]
@@ -113,6 +123,23 @@ class Tasks:
     dispatched: int
     running: int
     result: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serializing:
+    """Seconds that went into pickling (dump) and unpickling (load), by where that was.
+
+    Attributes:
+        parent_dump: of arguments, in the pool's process.
+        parent_load: of results there, when somebody asks for them.
+        worker_load: of arguments, in all workers.
+        worker_dump: of results there.
+    """
+
+    parent_dump: float
+    parent_load: float
+    worker_dump: float
+    worker_load: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +245,15 @@ class Snapshot:
         max_tasks_per_child: None when unlimited.
         queue_oldest_time: submission of the oldest queued task, None when the queue is empty.
         item_run: run time of items by function; the name `other` collects those after the 16th.
+        task_items: how many items tasks had when they were submitted.
+        task_bytes: serialized arguments and results.
+        idle_seconds: time of workers that ran nothing, by reason.
+        scheduler_busy_seconds: CPU time of the pool's own thread.
+        job_duration: from submission to the end.
+        worker_lifetime_tasks: how many tasks workers that are gone had run.
+        worker_memory_growth: of workers that are gone, from when they were ready to their end; sums
+            those that grew.
+        user_counters: the program's own, by name (`obspool.counter`).
         jobs: the newest first.
         events: the oldest first, at most 256.
     """
@@ -252,6 +288,15 @@ class Snapshot:
     task_result_wait: Histogram
     item_run: Mapping[str, Histogram]
     worker_startup: Histogram
+    task_items: Histogram
+    task_bytes: Mapping[Direction, int]
+    serialize_seconds: Serializing
+    idle_seconds: Mapping[IdleReason, float]
+    scheduler_busy_seconds: float
+    job_duration: Mapping[JobKind, Histogram]
+    worker_lifetime_tasks: Histogram
+    worker_memory_growth: int
+    user_counters: Mapping[str, int]
     jobs: tuple[JobSnapshot, ...]
     events: tuple[Event, ...]
 

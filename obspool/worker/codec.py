@@ -12,6 +12,10 @@ if TYPE_CHECKING:
         """How objects become payloads; those of `deferrable` types may be encoded later."""
 
         @property
+        def pickles(self) -> bool:
+            """Whether encoding takes any time."""
+
+        @property
         def deferrable(self) -> frozenset[type]:
             """Types whose objects can't change."""
 
@@ -29,6 +33,7 @@ class PickleCodec:
     """Payloads for another process."""
 
     deferrable: frozenset[type] = serial.ATOMS
+    pickles = True
     load = staticmethod(serial.loads)
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from time import sleep
+from time import monotonic_ns, sleep
 
 from obspool.messages import Interrupted, Kind, Part
 
@@ -57,12 +57,14 @@ class Outbox:
         self._values: list[Any] = []  # results of a chunk that may be pickled later
         self._values_first = self._values_until = 0
         self._open: tuple[int, list[Any], list[int]] | None = None
+        self._announced: list[Callable[[], None]] = []
         self._taken = 0
         self._failed = 0
         self._flushes = 0  # by the main thread
         self.alone = False
         self.busy = 0
         self.ended = 0
+        self._dump = 0
         self.stalled: Callable[[], None] = _nothing
         self._wake: threading.Lock | None = None
         self.active = self.watched = self.overdue = False
@@ -119,6 +121,14 @@ class Outbox:
         failed, self._failed = self._failed, 0
         return failed
 
+    def dump_time(self) -> int:
+        """Return the time (ns) that encoding results of chunks took since this was last asked."""
+        if not self._dump:
+            return 0
+        with self._lock:
+            taken, self._dump = self._dump, 0
+        return taken
+
     def add_skipped(self, first: int, count: int) -> None:
         """Add items that do not run, after an error in their chunk."""
         self._add(Part(first, count, Kind.SKIPPED, []))
@@ -158,7 +168,9 @@ class Outbox:
         """Encode the results kept; the main thread does, but for what can't change meanwhile."""
         if self._values:
             values, self._values = self._values, []
+            began = monotonic_ns()
             self._parts += self._list_parts(self._values_first, values)
+            self._dump += monotonic_ns() - began
 
     def flush(self) -> None:
         """Send everything."""
@@ -169,10 +181,28 @@ class Outbox:
 
     def _flush(self) -> None:
         self.overdue = False
+        if self._announced:
+            self._announce()
         if self._parts:
             parts, busy = self._parts, self.busy
             self._parts, self.busy = [], 0
             self._send(parts, busy, self.ended)
+
+    def announce(self, send: Callable[[], None]) -> None:
+        """Call what sends something else: now, or with the next results if those are on their way.
+
+        From any thread; also from code that is called while results are encoded.
+        """
+        self._announced.append(send)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._announce()
+            finally:
+                self._lock.release()
+
+    def _announce(self) -> None:
+        while self._announced:
+            self._announced.pop()()
 
     def watch(self) -> None:
         """Have what is, or will be, kept back sent by a thread, should an item take long."""

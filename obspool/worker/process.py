@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from types import FunctionType
 
-from obspool import wire
+from obspool import counters, wire
 from obspool.messages import INTERRUPT, Hooks
 from obspool.worker import stacks
 from obspool.worker.workbench import send
@@ -104,6 +104,7 @@ def main(spec: WorkerSpec) -> None:
     """Run a worker process until it is told to stop; the target of the pool's processes."""
     bench = spec.bench
     _lifelines.append(bench.lifeline)
+    counters.be_worker(bench.book)
     die_with_parent(bench.lifeline.fileno(), spec.parent)
     if sys.stdin is None:
         sys.stdin = _NO_INPUT
@@ -137,11 +138,13 @@ def main_namespace() -> dict[str, Any]:
 def _work(bench: Workbench, hooks: Hooks) -> None:
     """Run batches until told to stop, then the finalizer."""
     bench.bank.open()
+    bench.bank.ready()
     bench.runner.open(hooks.describe)
     _signal.signal(INTERRUPT, bench.runner.interrupt)
     try:
         _loop(bench)
         _signal.signal(INTERRUPT, _signal.SIG_IGN)
+        bench.bank.leave()  # before the finalizer, which may let go of what had leaked
         if hooks.finalizer is not None:
             _finalize(hooks.finalizer, bench)
     finally:

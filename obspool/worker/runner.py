@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from time import monotonic_ns
 
 from obspool.messages import Interrupted, Kind
 from obspool.telemetry.bank import Tally
 from obspool.worker.items import BINDERS, anew, in_item, raiser, run_items, run_singles
+from obspool.worker.stopwatch import Stopwatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Runner:
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
         self._begun_before = -1
         self._next = 0  # number of the next item
+        self._stopwatch = Stopwatch(codec)
         self._limiter: Limiter | None = None
         self._cancelled = -1  # the item that was interrupted last
 
@@ -265,8 +268,12 @@ class Runner:
         self._outbox.open_singles(first, results, failed)
         self._slice = first, payloads
         begun = enumerate(payloads, 1)
+        watch = self._stopwatch
         while True:
             try:
+                if not results and codec.pickles:  # the first of them is timed, for all
+                    timed = islice(begun, 1)
+                    run_singles(mark, timed, function, results.append, watch.load, watch.dump)
                 run_singles(mark, begun, function, results.append, codec.load, codec.dump)
                 break
             except SystemExit:  # ends this worker: what is finished goes first
@@ -278,6 +285,7 @@ class Runner:
                 failed.append(len(results))  # before the result: the outbox's thread counts results
                 results.append(payload)
         self._outbox.close_singles()
+        watch.account(self._tally, len(results))
         return len(results), len(failed)
 
     def _run_chunk(self, piece: Piece, more: bool) -> None:
@@ -335,16 +343,21 @@ class Runner:
         """Encode what was kept of a chunk; tell whether some of it could not be."""
         unsendable = self._outbox.encode()
         self._tally.errors += unsendable
+        if self._codec.pickles:
+            self._tally.dump += self._outbox.dump_time()
         return unsendable > 0
 
     def _load_chunk(
         self, function: Callable[[Any], Any], piece: Piece
     ) -> tuple[Callable[[Any], Any], list[Any]]:
         """Return what to call, and the chunk's items, loaded after the chunk was claimed."""
+        began = monotonic_ns()
         try:
             items: list[Any] = self._codec.load(piece.payloads[0])
         except Exception as error:  # noqa: BLE001 - the error of every item
             return raiser(error), [None] * piece.count
+        if self._codec.pickles:
+            self._tally.load += monotonic_ns() - began
         return function, items[piece.skip : piece.skip + piece.count] if piece.skip else items
 
     def _after_error(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from functools import partial
 
 from obspool import _fork, wire
+from obspool.counters import WorkerBook
 from obspool.telemetry.bank import Bank, Claims
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
@@ -63,6 +65,12 @@ class Workbench:
         claims = Claims(segment.cells, segment.layout, *worker, lock)
         outbox = Outbox(partial(_send_results, channel), self.codec)
         self.runner = Runner(self.bank, claims, outbox, self.codec)
+        self._outbox = outbox
+
+    def book(self) -> WorkerBook:
+        """Make the book of the program's own counters, in the worker itself."""
+        tell = partial(_tell_counter, self._outbox, self.channel)
+        return WorkerBook(self._segment, self._worker, tell)
 
     def __reduce__(self) -> Any:
         """Pass the descriptors as spawn and forkserver do."""
@@ -102,6 +110,13 @@ def send(channel: socket.socket, parts: list[Any]) -> None:
     sender = wire.Sender()
     sender.add(parts)
     sender.send(channel)
+
+
+def _tell_counter(outbox: Outbox, channel: socket.socket, name: str) -> None:
+    """Tell the parent that a counter of this name is in use."""
+    frame = wire.plain_frame(wire.Frame.COUNTER, name)
+    with suppress(OSError):  # the parent is gone, which the main thread finds out by itself
+        outbox.announce(partial(send, channel, frame))
 
 
 def _send_results(channel: socket.socket, parts: list[Part], busy: int, ended: int) -> None:

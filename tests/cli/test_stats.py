@@ -18,6 +18,10 @@ def test_a_running_pool() -> None:
     assert "each replaced after 700 tasks" in text
     assert "14 tasks, 1 lost" in text
     assert "item of resize_image" in text
+    assert "job of map" in text
+    assert "job of apply" not in text
+    assert "idle       1m 02s no work, 8.2 s starved, 41.0 s tail" in text
+    assert "images_skipped 12" in text
     assert "labels     dag=thumbnails slurm_job=4711" in text
     assert "imap_unordered" in text
     assert "SLOT" in text
@@ -61,6 +65,7 @@ def test_names_that_would_steer_the_terminal() -> None:
         events=(event,),
         jobs=(job,),
         item_run={evil: snapshot.task_run},
+        user_counters={evil: 1},
     )
     text = "\n".join(described(poisoned))
     assert "\x1b" not in text

@@ -77,6 +77,17 @@ COUNTERS_AND_GAUGES: dict[str, Callable[[Snapshot], Expected]] = {
     "items_completed_total": words(lambda s: s.items_completed, (*WORK, "skipped")),
     "tasks": words(lambda s: dataclasses.asdict(s.tasks), STAGES),
     "queue_oldest_task_timestamp_seconds": one(lambda s: s.queue_oldest_time or -1),
+    "task_bytes_total": words(lambda s: s.task_bytes, ("in", "out")),
+    "serialize_seconds_total": lambda s: {
+        (where, step): getattr(s.serialize_seconds, f"{where}_{step}")
+        for where in ("parent", "worker")
+        for step in ("dump", "load")
+    },
+    "scheduler_busy_seconds_total": one(lambda s: s.scheduler_busy_seconds),
+    "worker_idle_seconds_total": words(
+        lambda s: s.idle_seconds, ("no_work", "starved", "tail", "paused", "recycling")
+    ),
+    "worker_memory_growth_bytes_total": one(lambda s: s.worker_memory_growth),
     "tasks_stolen_total": one(lambda s: s.tasks_stolen),
     "items_retried_total": one(lambda s: s.items_retried),
     "callback_errors_total": one(lambda s: s.callback_errors),
@@ -112,6 +123,9 @@ HISTOGRAMS: dict[str, Callable[[Snapshot], dict[tuple[str, ...], Histogram]]] = 
     "task_result_wait_seconds": lambda s: {(): s.task_result_wait},
     "item_run_duration_seconds": lambda s: {(name,): run for name, run in s.item_run.items()},
     "worker_startup_seconds": lambda s: {(): s.worker_startup},
+    "task_items": lambda s: {(): s.task_items},
+    "worker_lifetime_tasks": lambda s: {(): s.worker_lifetime_tasks},
+    "job_duration_seconds": lambda s: {(kind,): s.job_duration[kind] for kind in JobKind},
     "worker_item_run_duration_seconds": lambda s: {(str(w.slot),): w.item_run for w in s.workers},
 }
 
@@ -168,7 +182,7 @@ def test_a_histogram_is_cumulated_up_to_infinity(name: str, snapshot: Snapshot) 
         assert series[key(f"{full}_sum", own)] == histogram.sum
         if not short:
             for place, bound in enumerate(histogram.bounds):
-                le = {"le": str(bound), **own}
+                le = {"le": str(float(bound)), **own}
                 expected_buckets[key(f"{full}_bucket", le)] = sum(histogram.counts[: place + 1])
         expected_buckets[key(f"{full}_bucket", {"le": "+Inf", **own})] = sum(histogram.counts)
     assert {k: v for k, v in series.items() if k[0] == f"{full}_bucket"} == expected_buckets
@@ -323,8 +337,25 @@ def test_registering_reads_no_snapshot() -> None:
     yielded = {
         family.name: family.type
         for family in SnapshotCollector(lambda: [make_snapshot()]).collect()
+        if not family.name.startswith("obspool_user_")  # whose names are a program's
     }
     assert described == yielded
+
+
+def test_a_programs_counters_are_families_of_their_own() -> None:
+    """One for each name, whichever pools have it; a name that can't be a metric's is left out."""
+    one = dataclasses.replace(make_snapshot(name="one"), user_counters={"rows": 3, "bad-name": 1})
+    two = dataclasses.replace(make_snapshot(name="two"), user_counters={"rows": 4, "files": 0})
+    families = [f for f in SnapshotCollector(lambda: [one, two]).collect() if "user" in f.name]
+    assert [(family.name, family.type) for family in families] == [
+        ("obspool_user_rows", "counter"),
+        ("obspool_user_files", "counter"),
+    ]
+    assert series_of(families) == {
+        key("obspool_user_rows_total", {"pool": "one"}): 3,
+        key("obspool_user_rows_total", {"pool": "two"}): 4,
+        key("obspool_user_files_total", {"pool": "two"}): 0,
+    }
 
 
 def test_problems_that_others_found_are_counted_too() -> None:

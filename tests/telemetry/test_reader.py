@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import time
@@ -23,7 +24,7 @@ from obspool.telemetry.layout import (
     WORKER,
     Layout,
 )
-from obspool.telemetry.snapshot import Histogram
+from obspool.telemetry.snapshot import Histogram, Serializing
 from obspool.words import ExitReason, Outcome, PoolOutcome, PoolState, WorkerState
 from tests.helpers import poll
 from tests.synthetic import NOW, make_snapshot
@@ -91,7 +92,10 @@ def test_all_numbers_of_a_live_pool_come_back(workers: int) -> None:
     stored = make_snapshot(workers)
     if not workers:  # these are kept by workers
         empty = Histogram(LATENCY_BOUNDS, (0,) * (len(LATENCY_BOUNDS) + 1), 0.0)
-        stored = dataclasses.replace(stored, task_wait=empty, task_run=empty)
+        parents = dataclasses.replace(stored.serialize_seconds, worker_load=0.0, worker_dump=0.0)
+        stored = dataclasses.replace(
+            stored, task_wait=empty, task_run=empty, serialize_seconds=parents
+        )
     with live_segment(stored, slots=1) as segment:
         found = reader.read(segment)
     assert _comparable(found) == _comparable(stored)
@@ -340,6 +344,7 @@ def test_the_layout_of_another_minor_version_is_read_by_name(obspool_dir: Path) 
     """Fields that moved are found, unknown ones ignored, missing ones 0."""
     path = write_segment(obspool_dir)
     expected = reader.read(path)
+    assert expected.task_items.count
     raw = bytearray(path.read_bytes())
     text = raw[header.PREFIX.size : Layout(1).header_words * WORD].rstrip(b"\0")
     changed = text.replace(b'"items_retried":', b'"items_from_the_future":')
@@ -372,3 +377,34 @@ def test_what_is_missing_is_an_os_error(obspool_dir: Path) -> None:
     (obspool_dir / "empty.obspool").touch()
     with pytest.raises(SegmentError, match="cut short"):
         reader.read(obspool_dir / "empty.obspool")
+
+
+def test_a_segment_of_the_first_minor_version_is_read(obspool_dir: Path) -> None:
+    """What it didn't have is 0 or empty, and its histograms of numbers have no observations."""
+    path = write_segment(obspool_dir)
+    expected = reader.read(path)
+    raw = bytearray(path.read_bytes())
+    text = raw[header.PREFIX.size : Layout(1).header_words * WORD].rstrip(b"\0")
+    described = json.loads(text)
+    del described["count_bounds"], described["tables"]["counters"]
+    later = ("idle", "task_bytes", "dump", "load", "scheduler_busy", "memory_growth", "task_items")
+    for name in (*later, "job_duration", "lifetime_tasks", "counters", "counter_values"):
+        del described["tables"]["pool"]["fields"][name]
+    mine = ("load", "dump", "counter_keys", "counter_values", "first_resident", "last_resident")
+    for name in mine:
+        del described["tables"]["worker"]["fields"][name]
+    old = json.dumps(described).encode().ljust(len(text))
+    prefix = list(header.PREFIX.unpack_from(raw))
+    prefix[3], prefix[6] = 0, len(old)
+    raw[: header.PREFIX.size] = header.PREFIX.pack(*prefix)
+    raw[header.PREFIX.size : header.PREFIX.size + len(old)] = old
+    path.write_bytes(raw)
+    found = reader.read(path)
+    assert found.items_completed == expected.items_completed
+    assert found.task_items.count == found.worker_lifetime_tasks.count == 0
+    assert not any(found.idle_seconds.values())
+    assert not any(found.task_bytes.values())
+    assert not any(histogram.count for histogram in found.job_duration.values())
+    assert found.serialize_seconds == Serializing(0.0, 0.0, 0.0, 0.0)
+    assert (found.scheduler_busy_seconds, found.worker_memory_growth) == (0.0, 0)
+    assert found.user_counters == {}
