@@ -24,7 +24,7 @@ from prometheus_client.core import Metric, Sample
 from obspool.errors import SegmentError
 from obspool.exporters import encoding, host_metrics, readings
 from obspool.exporters.collector import HISTOGRAMS_VARIABLE, Problem
-from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics
+from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics, user_metrics
 from obspool.exporters.totals import Totals
 from obspool.telemetry.watch import Watch
 
@@ -79,7 +79,8 @@ class Host:
             own_process: whether the text has this process's CPU and memory as well.
         """
         histograms = os.environ.get(HISTOGRAMS_VARIABLE, "") == "1"
-        self.totals = Totals(pool_metrics(worker_histograms=histograms))
+        self._table = pool_metrics(worker_histograms=histograms)
+        self.totals = Totals(self._table)
         self.watch = Watch()
         self.runs = 0
         self.changes = 0
@@ -190,7 +191,8 @@ class Host:
 
     def _reading(self, snapshot: Snapshot) -> readings.Readings | None:
         try:
-            return readings.read(self.totals.metrics.values(), snapshot)
+            own = self.totals.learn(user_metrics(snapshot))
+            return readings.read((*self._table, *own), snapshot)
         except Exception:  # noqa: BLE001 - counted: a pool's trouble must not take the others away
             self.count(Problem.SNAPSHOT)
             return None

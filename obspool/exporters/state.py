@@ -12,8 +12,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from obspool.counters import is_name
 from obspool.errors import ObspoolError
 from obspool.exporters.readings import is_total, weight
+from obspool.exporters.table import user_metric
 from obspool.exporters.totals import LASTING, PoolTotals
 from obspool.telemetry.snapshot import Histogram
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from obspool.exporters.family import PoolMetric, Value
     from obspool.exporters.host import Host
     from obspool.exporters.readings import Series
+    from obspool.exporters.totals import Totals
     from obspool.telemetry.watch import RunKey
 
 VERSION = 1
@@ -49,7 +52,7 @@ def load(path: Path, host: Host) -> None:
     except OSError as error:
         raise StateError(f"{path} can't be read: {error.strerror or error}") from error
     try:
-        pools, done = _parsed(raw, host.totals.metrics)
+        pools, done = _parsed(raw, host.totals)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateError(
             f"{path} isn't a file of the exporter's totals ({error!r}): remove it to begin anew"
@@ -78,13 +81,21 @@ def save(path: Path, host: Host) -> None:
         raise StateError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _parsed(raw: bytes, metrics: Mapping[str, PoolMetric]) -> tuple[list[PoolTotals], list[RunKey]]:
+def _parsed(raw: bytes, totals: Totals) -> tuple[list[PoolTotals], list[RunKey]]:
     if len(raw) > MAX_BYTES:
         raise ValueError(f"longer than {MAX_BYTES} bytes")
     saved = json.loads(raw)
     if saved["version"] != VERSION:
         raise ValueError(f"version {saved['version']!r}")
-    pools = [_pool(one, metrics) for one in saved["pools"]]
+    for one in saved["pools"]:
+        # Programs' own counters: known by their names alone.
+        own = [name.removeprefix("user_").removesuffix("_total") for name in one["base"]]
+        totals.learn(
+            metric
+            for metric in map(user_metric, filter(is_name, own))
+            if metric.name in one["base"]
+        )
+    pools = [_pool(one, totals.metrics) for one in saved["pools"]]
     return pools, [_key(one) for one in saved["done"]]
 
 

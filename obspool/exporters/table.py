@@ -381,10 +381,11 @@ USER_COUNTERS = Family(
 
 def user_metrics(snapshot: Snapshot) -> list[PoolMetric]:
     """Return the metrics of a program's own counters; a foreign file may hold any name."""
-    return [_user_metric(name) for name in snapshot.user_counters if is_name(name)]
+    return [user_metric(name) for name in snapshot.user_counters if is_name(name)]
 
 
-def _user_metric(name: str) -> PoolMetric:
+def user_metric(name: str) -> PoolMetric:
+    """Return the metric of one of them."""
     return PoolMetric(
         USER_COUNTERS.name.replace("<name>", name),
         USER_COUNTERS.type,

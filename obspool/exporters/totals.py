@@ -40,6 +40,9 @@ LASTING: Final = frozenset({"pool_last_success_timestamp_seconds"})
 MAX_NAMES = 500
 MAX_SAMPLES = 100_000
 
+# The table's, and programs' own counters: their names are up to the programs.
+MAX_METRICS = 1000
+
 
 @dataclass
 class PoolTotals:
@@ -178,6 +181,14 @@ class Totals:
         self.pools: dict[str, PoolTotals] = {}
         self.forgotten = 0
         self._present: dict[RunKey, PoolTotals] = {}
+
+    def learn(self, metrics: Iterable[PoolMetric]) -> list[PoolMetric]:
+        """Take programs' own metrics in; return those that are served: not names without end."""
+        return [
+            self.metrics.setdefault(metric.name, metric)
+            for metric in metrics
+            if metric.name in self.metrics or len(self.metrics) < MAX_METRICS
+        ]
 
     def of(self, key: RunKey) -> PoolTotals | None:
         """Return the name that a present run has."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from obspool import Pool, counter
 from obspool.exporters import host as host_module
-from obspool.exporters import totals
+from obspool.exporters import state, totals
 from obspool.exporters.collector import SnapshotCollector
 from obspool.exporters.host import Host
 from obspool.words import Outcome, PoolOutcome
@@ -275,3 +276,23 @@ def test_promtool_has_nothing_to_say(host: Host) -> None:
         [promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=30
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def count_rows(number: int) -> int:
+    counter("rows").add(3)
+    return number
+
+
+def test_programs_own_counters_are_added(host: Host, tmp_path: Path) -> None:
+    """Over the runs of a name, and over a restart; names that are none are left out."""
+    for _ in range(2):
+        with Pool(1, name="own") as pool:
+            pool.map(count_rows, range(10))
+    assert value(series(host, openmetrics=True), "obspool_user_rows_total", pool="own") == 60
+    run_pool(dataclasses.replace(shown("bad"), user_counters={'x"} 1\n': 1}))
+    assert value(series(host), "obspool_user_rows_total", pool="own") == 60
+    state.save(tmp_path / "state", host)
+    later = Host(3600.0)
+    state.load(tmp_path / "state", later)
+    assert value(series(later), "obspool_user_rows_total", pool="own") == 60
+    later.close()
