@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "dashboard")]
 
 from obspool_dashboard.app import TopApp  # noqa: E402 - after the path
+from obspool_dashboard.picture import self_contained  # noqa: E402
 from obspool_dashboard.recorded import RecordedSource, entry_of  # noqa: E402
 from obspool_dashboard.screens.pool import PoolScreen  # noqa: E402
 from tests.dashboard.film import snapshot_at  # noqa: E402
@@ -30,7 +30,6 @@ SIZE = (120, 26)
 WORKERS = 8
 SECONDS = 60
 PATIENCE = 30.0
-FONTS = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
 async def picture() -> str:
@@ -58,13 +57,6 @@ async def picture() -> str:
                 await asyncio.sleep(0.002)
         await pilot.pause()
         return self_contained(app.export_screenshot(title="obspool top"))
-
-
-def self_contained(svg: str) -> str:
-    """Take the fonts of a foreign host out: a picture in a README can't load them anyway."""
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
-    svg = svg.replace("font-family: Fira Code, monospace", f"font-family: {FONTS}")
-    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def main() -> int:

@@ -30,6 +30,8 @@ def run(
     read_only: bool = False,
     no_color: bool = False,
     ascii_only: bool = False,
+    sort: str = "",
+    pattern: str = "",
     source: Source | None = None,
 ) -> int:
     """Show a pool in the terminal until the user quits.
@@ -41,6 +43,8 @@ def run(
         read_only: leave out all that changes a pool.
         no_color: as a non-empty NO_COLOR in the environment.
         ascii_only: draw with ASCII characters only.
+        sort: the column of workers to sort by, by its title; empty for the slot.
+        pattern: show only workers in which this text is found.
         source: of pools and snapshots, instead of this host's.
 
     Returns:
@@ -59,7 +63,12 @@ def run(
         os.environ.pop(name, None)
     from obspool_dashboard.app import TopApp  # noqa: PLC0415 - Textual takes 0.3 s to import
     from obspool_dashboard.source import LiveSource  # noqa: PLC0415 - with what it reads from
+    from obspool_dashboard.widgets.workers import COLUMNS  # noqa: PLC0415 - draws with Textual
 
+    columns = [column.title.lower() for column in COLUMNS]
+    if sort and sort.lower() not in columns:
+        _say(f"no column {sort!r} to sort by; there are {', '.join(columns)}")
+        return UNUSABLE
     source = source or LiveSource()
     entry, found = _choose(source, target)
     if target is not None and not found:
@@ -75,6 +84,8 @@ def run(
         read_only=read_only,
         no_color=no_color,
         ascii_only=ascii_only,
+        sort=sort.lower(),
+        pattern=pattern,
     )
     with _watched_terminal():
         app.run()

@@ -37,12 +37,14 @@ class WorkerRow:
 
     Attributes:
         running: seconds in the present item, None when there is none.
+        usual: the p95 of its function in seconds, None when that isn't known.
         stuck: whether that is far longer than its function usually takes.
     """
 
     worker: WorkerSnapshot
     rates: WorkerRates
     running: float | None
+    usual: float | None
     stuck: bool
 
     @cached_property
@@ -64,6 +66,32 @@ class WorkerRow:
     def errors(self) -> int:
         """Items ended badly."""
         return items_failed(self.worker.items)
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job at one moment."""
+
+    job: JobSnapshot
+    rates: JobRates
+    now: float
+
+    @property
+    def running(self) -> bool:
+        """Whether it is in progress."""
+        return self.job.ended_time is None
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is done, of 1; None while nobody knows how long it is."""
+        if self.job.items_total:
+            return self.job.items_done / self.job.items_total
+        return None if self.running else 1.0
+
+    @property
+    def took(self) -> float:
+        """Seconds since it was submitted, or until it ended."""
+        return max(0.0, (self.job.ended_time or self.now) - self.job.submitted_time)
 
 
 @dataclass(frozen=True)
@@ -126,10 +154,11 @@ class Frame:
         return sum(worker.state is not WorkerState.GONE for worker in self.snapshot.workers)
 
     @property
-    def jobs(self) -> tuple[tuple[JobSnapshot, JobRates], ...]:
+    def jobs(self) -> tuple[JobRow, ...]:
         """The jobs in progress, then those that ended, the newest first."""
         jobs = sorted(self.snapshot.jobs, key=lambda job: job.ended_time is not None)
-        return tuple((job, self.rates.jobs.get(job.id, NO_JOB_RATES)) for job in jobs)
+        now = self.values_time
+        return tuple(JobRow(job, self.rates.jobs.get(job.id, NO_JOB_RATES), now) for job in jobs)
 
     def _row(self, worker: WorkerSnapshot, usual: float | None) -> WorkerRow:
         running = item_running(worker, self.values_time)
@@ -139,7 +168,7 @@ class Frame:
             and running > max(STUCK_SECONDS, STUCK_TIMES_P95 * usual)
         )
         rates = self.rates.workers.get(worker.slot, NO_WORKER_RATES)
-        return WorkerRow(worker, rates, running, stuck)
+        return WorkerRow(worker, rates, running, usual, stuck)
 
 
 def next_frame(history: History, snapshot: Snapshot) -> Frame:

@@ -61,11 +61,17 @@ class Glyphs:
         done = round(min(1.0, max(0.0, share)) * width)
         return self.full * done, self.empty * (width - done)
 
-    def sparkline(self, values: Sequence[float]) -> str:
-        """Draw values in one line, one cell each; one above nothing is never drawn as nothing."""
-        highest = max(values, default=0.0)
+    def sparkline(self, values: Sequence[float], lowest: float = 0.0, highest: float = 0.0) -> str:
+        """Draw values in one line, one cell each; one above nothing is never drawn as nothing.
+
+        Args:
+            values: from left to right.
+            lowest: what is drawn as nothing, so that small changes of large values show.
+            highest: what is drawn as full, unless a value is higher.
+        """
+        high = max(highest, max(values, default=lowest)) - lowest
         steps = len(self.levels) - 1
-        heights = [round(value / highest * steps) if highest > 0 else 0 for value in values]
+        heights = [round((value - lowest) / high * steps) if high > 0 else 0 for value in values]
         pairs = zip(values, heights, strict=True)
         return "".join(self.levels[max(value > 0, height)] for value, height in pairs)
 

@@ -61,11 +61,17 @@ class Rates:
     Attributes:
         items: ended, each second.
         busy: the share of its workers' time spent in items.
+        errors: of them, those that ended badly.
+        over: seconds that the rates are taken over.
+        still: seconds in which no item ended, as far as was looked; None at the first reading.
         eta: seconds until all submitted items are done at this rate.
         series: items a second between readings, the oldest first.
     """
 
     items: float | None = None
+    errors: float | None = None
+    over: float = 0.0
+    still: float | None = None
     busy: float | None = None
     eta: float | None = None
     series: tuple[float, ...] = ()
@@ -85,6 +91,7 @@ class _WorkerSample:
 class _Sample:
     time: float
     items: int
+    errors: int
     workers: Mapping[int, _WorkerSample]
     jobs: Mapping[int, int]
 
@@ -96,6 +103,7 @@ class History:
         self._samples: deque[_Sample] = deque(maxlen=MAX_SAMPLES)
         self._series: deque[float] = deque(maxlen=MAX_SERIES)
         self._rates = Rates()
+        self._moved_at = 0.0
 
     def add(self, snapshot: Snapshot) -> Rates:
         """Take in a reading and return the rates up to it.
@@ -108,6 +116,8 @@ class History:
             if sample.time <= last.time:
                 return self._rates
             self._series.append(max(0, sample.items - last.items) / (sample.time - last.time))
+        if not self._samples or sample.items != self._samples[-1].items:
+            self._moved_at = sample.time
         self._samples.append(sample)
         while len(self._samples) > 2 and self._samples[1].time <= sample.time - WINDOW:  # noqa: PLR2004 - a difference takes two
             self._samples.popleft()
@@ -125,6 +135,9 @@ class History:
         jobs = {job.id: self._job(job) for job in snapshot.jobs if job.ended_time is None}
         return Rates(
             items=items,
+            errors=max(0, last.errors - first.errors) / elapsed,
+            over=elapsed,
+            still=last.time - self._moved_at,
             busy=_mean([rates.busy for rates in live]),
             eta=_eta(snapshot.items_submitted - last.items, items),
             series=tuple(self._series),
@@ -197,6 +210,7 @@ def _sample(snapshot: Snapshot) -> _Sample:
     return _Sample(
         time=snapshot.time,
         items=items_done(snapshot.items_completed),
+        errors=items_failed(snapshot.items_completed),
         workers={worker.slot: _worker_sample(worker, snapshot.time) for worker in snapshot.workers},
         jobs={job.id: job.items_done for job in snapshot.jobs if job.ended_time is None},
     )

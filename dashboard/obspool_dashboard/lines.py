@@ -105,12 +105,14 @@ class Painter(Widget):
         for text, role in line:
             past = self.faded and role not in _NEVER_FADED
             style = self.role_style(Role.FADED if past else role)
-            if under:
+            if under and role not in _OWN_GROUND:
                 style += Style(bgcolor=base.bgcolor, reverse=base.reverse)
             segments.append(Segment(text, style))
         return Strip(segments).adjust_cell_length(width, ground).simplify()
 
 
+# Drawn on a ground of their own, also in the row of the cursor.
+_OWN_GROUND = frozenset({Role.NOTICE, Role.ALARM})
 _NEVER_FADED = frozenset({Role.NAME, Role.HEADING, Role.SORTED, Role.NOTICE, Role.ALARM})
 
 

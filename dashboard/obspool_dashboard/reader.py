@@ -87,15 +87,15 @@ class Reader(Generic[T]):
             self._wake.wait(self.interval)
 
 
-def in_background(call: Callable[[], None], done: Callable[[Exception | None], object]) -> None:
-    """Make a call in a thread and tell its outcome, there, to `done`."""
+def in_background(call: Callable[[], T], done: Callable[[Reading[T]], object]) -> None:
+    """Make a call in a thread and tell what it gave, there, to `done`."""
 
     def run() -> None:
-        error: Exception | None = None
+        reading: Reading[T]
         try:
-            call()
-        except Exception as raised:  # noqa: BLE001 - told: the screen shows it
-            error = raised
-        done(error)
+            reading = Reading(call())
+        except Exception as error:  # noqa: BLE001 - told: the screen shows it
+            reading = Reading(None, error)
+        done(reading)
 
     threading.Thread(target=run, name="obspool-command", daemon=True).start()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from obspool.telemetry.snapshot import Snapshot
-    from obspool_dashboard.source import Command
+    from obspool_dashboard.source import Request
 
 
 class RecordedSource:
@@ -20,14 +20,22 @@ class RecordedSource:
     Attributes:
         pools_now: what is read; a function may raise what a reading may raise.
         sent: the commands that pools were told, in order.
+        answer: what pools say to a command: a stack, usually nothing.
+        before_send: called before a command arrives, as by a pool that takes its time.
         refusal: when set, pools refuse every command with this message.
+        untouchable: why the pools' processes may not be ended; empty when they may.
+        ended: the pids of those that were, with their workers'.
         skipped: the listing's notes on files that are no pools.
     """
 
     def __init__(self, **pools_now: Callable[[], Snapshot]) -> None:
         self.pools_now = dict(pools_now)
-        self.sent: list[tuple[str, Command]] = []
+        self.sent: list[Request] = []
+        self.answer = ""
         self.refusal: str | None = None
+        self.before_send: Callable[[], object] = lambda: None
+        self.untouchable = ""
+        self.ended: list[tuple[int, tuple[int, ...]]] = []
         self.skipped: tuple[Skipped, ...] = ()
 
     def pools(self) -> Listing:
@@ -47,11 +55,24 @@ class RecordedSource:
         """Return the pool's snapshot of now."""
         return self.pools_now[entry.path]()
 
-    def send(self, entry: PoolEntry, command: Command) -> None:
+    def send(self, entry: PoolEntry, request: Request) -> str:
         """Remember the command."""
+        del entry
+        self.before_send()
         if self.refusal is not None:
             raise ControlError(self.refusal)
-        self.sent.append((entry.facts.name, command))
+        self.sent.append(request)
+        return self.answer
+
+    def may_end(self, entry: PoolEntry) -> str:
+        """Answer as the test wants."""
+        del entry
+        return self.untouchable
+
+    def end(self, entry: PoolEntry, workers: Sequence[int]) -> str:
+        """Remember whom."""
+        self.ended.append((entry.facts.pid, tuple(workers)))
+        return "ended by SIGTERM"
 
 
 def entry_of(snapshot: Snapshot) -> PoolEntry:

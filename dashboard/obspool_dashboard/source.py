@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from obspool.control import client
+from obspool.control.protocol import Command, Request
 from obspool.telemetry import registry
 
 if TYPE_CHECKING:
@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from obspool.telemetry.snapshot import Snapshot
 
 
-class Command(StrEnum):
-    """What a pool can be told to do from the screen."""
-
-    CLOSE = "close"
-    TERMINATE = "terminate"
+__all__ = ["Command", "LiveSource", "Request", "Source"]
 
 
 class Source(Protocol):
@@ -46,11 +42,26 @@ class Source(Protocol):
         """
         ...
 
-    def send(self, entry: PoolEntry, command: Command) -> None:
-        """Tell a pool what to do.
+    def send(self, entry: PoolEntry, request: Request) -> str:
+        """Tell a pool what to do, and return the text that was asked for (a stack).
 
         Raises:
             ControlError: it did not do it; the message says why.
+        """
+        ...
+
+    def may_end(self, entry: PoolEntry) -> str:
+        """Say why the pool's process may not be ended by signals; empty when it may.
+
+        Called in the screen's thread: it answers at once.
+        """
+        ...
+
+    def end(self, entry: PoolEntry, workers: Sequence[int]) -> str:
+        """End the pool's process and these workers of its by signals, and say what it took.
+
+        Raises:
+            ControlError: it could not be done; the message says why.
         """
         ...
 
@@ -70,6 +81,19 @@ class LiveSource:
         """Read a pool's segment."""
         return registry.read(entry)
 
-    def send(self, entry: PoolEntry, command: Command) -> None:
+    def send(self, entry: PoolEntry, request: Request) -> str:
         """Send a command over the pool's control socket."""
-        client.send(entry.facts, command)
+        return client.send(entry.facts, request.command, request.arguments)
+
+    def may_end(self, entry: PoolEntry) -> str:
+        """Look whose process it is, and in which namespace."""
+        # Hardly ever needed, and psutil, which it imports, would delay the first frame.
+        from obspool_dashboard.ending import refusal  # noqa: PLC0415
+
+        return refusal(entry.facts)
+
+    def end(self, entry: PoolEntry, workers: Sequence[int]) -> str:
+        """Send the signals."""
+        from obspool_dashboard.ending import end_processes  # noqa: PLC0415 - as above
+
+        return end_processes(entry.facts, workers)

@@ -96,6 +96,8 @@ def _add_top(commands: _Commands) -> None:
         metavar="S",
         help=f"seconds between two readings, {low:g} to {high:g} (1)",
     )
+    top.add_argument("--sort", default="", metavar="COLUMN", help="sort the workers by this column")
+    top.add_argument("--filter", default="", metavar="TEXT", help="show only workers with a text")
     top.add_argument("--read-only", action="store_true", help="only look: no command is sent")
     top.add_argument("--once", action="store_true", help="print one reading, and end")
     _add_json(top, "with --once: print JSON (as `stats`; without a pool as `ls`)")

@@ -33,6 +33,8 @@ def run(arguments: Namespace) -> int:
         read_only=arguments.read_only,
         no_color=arguments.no_color,
         ascii_only=arguments.ascii,
+        sort=arguments.sort,
+        pattern=arguments.filter,
     )
     return status
 

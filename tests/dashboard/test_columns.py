@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from rich.cells import cell_len
 
 from obspool_dashboard.frame import next_frame
 from obspool_dashboard.glyphs import ASCII, UNICODE, Glyphs
 from obspool_dashboard.history import History
-from obspool_dashboard.widgets import pools, workers
-from obspool_dashboard.widgets.columns import ordered, place
+from obspool_dashboard.widgets import events, jobs, pools, workers
+from obspool_dashboard.widgets.columns import Column, ordered, place
 from obspool_dashboard.widgets.heights import share_out
 from tests.dashboard.film import snapshot_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+TABLES: tuple[Sequence[Column[Any]], ...] = (
+    workers.COLUMNS,
+    jobs.COLUMNS,
+    events.COLUMNS,
+    pools.COLUMNS,
+)
 
 
 def _keys(width: int) -> list[str]:
     return [placed.column.key for placed in place(workers.COLUMNS, width)]
 
 
-@pytest.mark.parametrize("width", range(10, 240, 7))
-def test_columns_never_overflow(width: int) -> None:
+@pytest.mark.parametrize("columns", TABLES, ids=["workers", "jobs", "events", "pools"])
+def test_columns_never_overflow(columns: Sequence[Column[Any]]) -> None:
     """What is placed ends within the width, in order, without overlap."""
-    of_workers = [(placed.start, placed.width) for placed in place(workers.COLUMNS, width)]
-    of_pools = [(placed.start, placed.width) for placed in place(pools.COLUMNS, width)]
-    for places in (of_workers, of_pools):
+    for width in range(10, 240, 7):
         end = 0
-        for start, wide in places:
-            assert start >= end
-            end = start + wide
+        for placed in place(columns, width):
+            assert placed.start >= end
+            end = placed.start + placed.width
         assert end <= width
 
 
@@ -40,10 +51,9 @@ def test_narrow_terminals_keep_what_matters() -> None:
 
 def test_titles_leave_room_for_the_arrow() -> None:
     """The mark of the order stands beside the title within the column."""
-    sizes = [(column.title, column.width) for column in workers.COLUMNS]
-    sizes += [(column.title, column.width) for column in pools.COLUMNS]
-    for title, width in sizes:
-        assert len(title) < width, title
+    for columns in (workers.COLUMNS, jobs.COLUMNS, pools.COLUMNS):
+        for column in columns:
+            assert len(column.title) < column.width, column.title
 
 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
@@ -73,14 +83,14 @@ def test_unknown_values_come_last_in_both_directions() -> None:
         assert [row.running is None for row in rows] == [False] * 6 + [True] * 2
 
 
-@pytest.mark.parametrize("lines", range(1, 60))
 @pytest.mark.parametrize("count", [0, 2, 8, 128])
-def test_all_lines_are_shared_out_and_none_twice(lines: int, count: int) -> None:
+def test_all_lines_are_shared_out_and_none_twice(count: int) -> None:
     """Panels and titles fill the screen, or leave lines that nobody needs."""
-    heights = share_out(lines, workers=count, jobs=2, events=4)
-    used = heights.table + heights.jobs + heights.events
-    used += heights.titled + (heights.jobs > 0) + (heights.events > 0)
-    assert used <= lines
-    assert heights.table >= min(lines - heights.titled, count + 2, 8)
-    if count == 128:
-        assert used == lines
+    for lines in range(1, 60):
+        heights = share_out(lines, workers=count, jobs=2, events=4)
+        used = heights.table + heights.jobs + heights.events
+        used += heights.titled + (heights.jobs > 0) + (heights.events > 0)
+        assert used <= lines
+        assert heights.table >= min(lines - heights.titled, count + 2, 8)
+        if count == 128:
+            assert used == lines

@@ -8,7 +8,7 @@ import pytest
 
 from obspool.words import PoolOutcome, PoolState
 from obspool_dashboard.screens.confirm import ConfirmScreen
-from obspool_dashboard.source import Command
+from obspool_dashboard.source import Command, Request
 from tests.dashboard.film import snapshot_at
 from tests.dashboard.stage import Stage
 from tests.synthetic import make_snapshot
@@ -55,7 +55,7 @@ async def test_the_other_button_does_it(key: str, command: Command, move: str) -
     async with Stage().open() as stage:
         await stage.press(key, move, "enter")
         await stage.until(lambda: stage.source.sent)
-        assert stage.source.sent == [("nightly", command)]
+        assert stage.source.sent == [Request("nightly", command)]
         await stage.until(lambda: f"nightly was told to {command}" in stage.text)
 
 
@@ -63,8 +63,8 @@ async def test_a_click_does_it() -> None:
     """The mouse works in dialogs."""
     async with Stage().open() as stage:
         await stage.press("X")
-        await stage.pilot.click("#confirm")
-        await stage.until(lambda: stage.source.sent == [("nightly", Command.TERMINATE)])
+        await stage.pilot.click("#answer-0")
+        await stage.until(lambda: stage.source.sent == [Request("nightly", Command.TERMINATE)])
 
 
 async def test_a_refusal_is_shown_as_it_is() -> None:
@@ -85,7 +85,7 @@ async def test_the_target_is_fixed_when_the_dialog_opens() -> None:
             asked, facts=dataclasses.replace(asked.facts, name="another")
         )
         await stage.press("tab", "enter")
-        await stage.until(lambda: stage.source.sent == [("nightly", Command.TERMINATE)])
+        await stage.until(lambda: stage.source.sent == [Request("nightly", Command.TERMINATE)])
 
 
 async def test_read_only_has_no_such_keys() -> None:

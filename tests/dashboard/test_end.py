@@ -37,7 +37,7 @@ async def test_the_end_says_how_and_keeps_the_values(outcome: PoolOutcome, text:
         assert "20 s old" in stage.text
         # Only what still does something is offered.
         for key, offered in (
-            ("Pools", True),
+            ("Back", True),
             ("Quit", True),
             ("Freeze", False),
             ("Interval", False),
@@ -127,7 +127,7 @@ async def test_a_stopped_process_is_told_by_its_heartbeat() -> None:
         await stage.step()
         assert "SILENT for 33 s: the pool's process is stopped or stuck" in stage.text
         assert "running, silent" in stage.text
-        assert "Terminate" in stage.footer
+        assert "E End it" in stage.footer
 
 
 def _silent(snapshot: Snapshot) -> Snapshot:

@@ -8,6 +8,7 @@ from tests.dashboard.terminal import ROOT
 
 ALLOWED = {
     "obspool.control",
+    "obspool.control.protocol",
     "obspool.errors",
     "obspool.telemetry",
     "obspool.telemetry.registry",

@@ -31,7 +31,7 @@ async def test_every_key_has_its_action() -> None:
             name = active.binding.action.split("(")[0].removeprefix("app.")
             node = stage.app if active.binding.action.startswith("app.") else active.node
             assert hasattr(node, f"action_{name}"), active.binding
-        for key in ("Freeze", "Sort", "Close", "Terminate", "Pools", "Interval", "Help", "Quit"):
+        for key in ("Freeze", "Sort", "Close", "Terminate", "Back", "Interval", "Help", "Quit"):
             assert key in stage.footer
 
 
@@ -187,7 +187,7 @@ async def test_help_is_made_from_the_bindings(key: str) -> None:
     async with Stage().open((100, 60)) as stage:
         await stage.press(key)
         assert isinstance(stage.app.screen, HelpScreen)
-        for text in ("Freeze the values", "< ", "Terminate it", "? f1", "^c", "SLOT", "GROWTH"):
+        for text in ("Freeze, or go on", "< ", "Terminate it", "? f1", "^c", "SLOT", "GROWTH"):
             assert text in stage.text
         await stage.press("escape")
         assert not isinstance(stage.app.screen, HelpScreen)
@@ -198,7 +198,7 @@ async def test_help_scrolls_on_a_small_terminal() -> None:
     async with Stage().open((40, 12)) as stage:
         await stage.press("question_mark")
         assert "maxtasksperchild" not in stage.text
-        await stage.press(*["pagedown"] * 8)
+        await stage.press(*["pagedown"] * 16)
         assert "maxtasksperchild" in stage.text.replace("\n", "")
         await stage.press("j", "k", "pageup", "q")
         assert stage.app.screen is stage.screen

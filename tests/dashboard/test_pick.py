@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from obspool.telemetry.registry import Skipped
-from obspool.words import PoolOutcome
+from obspool.telemetry.snapshot import Event
+from obspool.words import EventKind, Outcome, PoolOutcome, WorkerState
 from obspool_dashboard.screens.pick import PickScreen
 from obspool_dashboard.screens.pool import PoolScreen
 from obspool_dashboard.widgets.pools import PoolTable
@@ -92,7 +93,7 @@ async def test_ended_pools_are_told_apart_and_can_be_looked_at() -> None:
         rows = [line for line in stage.text.splitlines() if "nightly.py" in line]
         assert ["eta" in rows[0], "zeta" in rows[1], "alpha" in rows[2]] == [True] * 3
         assert "abandoned" in rows[2]
-        assert "20 s ago" in rows[2]
+        assert "20 s" in rows[2]
         await stage.press("G", "enter")
         await stage.until(lambda: "ENDED: abandoned" in stage.text)
         await stage.press("escape")
@@ -127,13 +128,54 @@ async def test_files_that_are_no_pools_are_told() -> None:
         assert "SKIPPED x.segment: [/x] is of version 9 (and 1 more)" in stage.text
 
 
+async def test_the_worst_stands_first_and_stands_out() -> None:
+    """Silent, crash-looping, stalled; then those that are well, then those that have ended."""
+    well = dataclasses.replace(make_snapshot(1, now=NOW), facts=CONTROLLED)
+    silent = dataclasses.replace(well, heartbeat_time=NOW - 40)
+    lost = [Event(n, NOW - n, EventKind.WORKER_EXITED, 0, 7, n, "lost: SIGKILL") for n in range(5)]
+    crashing = dataclasses.replace(well, events=tuple(lost))
+    idle = tuple(dataclasses.replace(w, state=WorkerState.IDLE) for w in well.workers)
+    still = [dataclasses.replace(w, task_start_time=None, item_start_time=None) for w in idle]
+    stalled = dataclasses.replace(well, workers=tuple(still))
+    died = _pool("e", 5, PoolOutcome.DIED)
+    pools = {"a": well, "b": stalled, "c": crashing, "d": silent, "e": died}
+    stage = _stage(
+        *(
+            dataclasses.replace(pool, facts=dataclasses.replace(pool.facts, name=name))
+            for name, pool in pools.items()
+        )
+    )
+    async with stage.open((140, 30), pick=True):
+        await stage.until(lambda: "4 running, 1 ended" in stage.text)
+        # A minute later nothing has moved in b.
+        for name, read in list(stage.source.pools_now.items()):
+            later = dataclasses.replace(read(), time=NOW + 60)
+            if name in "abc":
+                moved = {**later.items_completed, Outcome.OK: 10**6 * (name == "a")}
+                later = dataclasses.replace(
+                    later,
+                    heartbeat_time=NOW + 60,
+                    items_completed=moved if name == "a" else later.items_completed,
+                    events=tuple(dataclasses.replace(e, time=e.time + 60) for e in later.events),
+                )
+            stage.source.pools_now[name] = partial(_same, later)
+        _picking(stage).reader.now()
+        await stage.until(lambda: "stalled" in stage.text)
+        table = _picking(stage).query_one(PoolTable)
+        assert [row.entry.facts.name for row in table.rows] == ["d", "c", "b", "a", "e"]
+        for text in ("!silent 1m 40s", "!5 crashes", "!stalled", "died"):
+            assert text in stage.text
+
+
 async def test_sorting_and_help_work_here_too() -> None:
     """The same table, the same keys."""
     stage = _stage(_pool("alpha", 22), _pool("beta", 11))
     async with stage.open((100, 60), pick=True):
         await stage.until(lambda: "2 running" in stage.text)
         table = _picking(stage).query_one(PoolTable)
-        await stage.press(">")
+        assert table.sort.key == "trouble"
+        while table.sort.key != "pid":
+            await stage.press("<")
         assert [row.entry.facts.name for row in table.rows] == ["beta", "alpha"]
         await stage.press("I")
         assert [row.entry.facts.name for row in table.rows] == ["alpha", "beta"]

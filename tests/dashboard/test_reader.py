@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import count
 
-from obspool_dashboard.reader import Reader, in_background
+from obspool_dashboard.reader import Reader, Reading, in_background
 from tests.helpers import poll
 
 NEVER = 3600.0
@@ -76,7 +76,7 @@ def test_a_stuck_read_holds_nobody() -> None:
 
 def test_a_background_call_tells_its_error() -> None:
     """Nothing that a command raises is lost in its thread."""
-    told: list[Exception | None] = []
+    told: list[Reading[None]] = []
 
     def refuse() -> None:
         raise ValueError("no")
@@ -84,4 +84,4 @@ def test_a_background_call_tells_its_error() -> None:
     in_background(refuse, told.append)
     in_background(lambda: None, told.append)
     poll(lambda: len(told) == 2)
-    assert sorted(map(str, told)) == ["None", "no"]
+    assert sorted(str(reading.error) for reading in told) == ["None", "no"]

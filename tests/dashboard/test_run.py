@@ -68,6 +68,16 @@ def test_no_such_pool_lists_those_that_run(
     assert "none is running" in capsys.readouterr().err
 
 
+def test_no_such_column_lists_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong use, exit code 2."""
+    monkeypatch.setattr(obspool_dashboard, "_streams_without_terminal", list)
+    monkeypatch.setenv("TERM", "xterm")
+    assert obspool_dashboard.run(None, sort="size", source=RecordedSource()) == 2
+    assert "no column 'size' to sort by; there are slot, pid" in capsys.readouterr().err
+
+
 def test_which_pool_to_begin_with() -> None:
     """The one that runs, the one that is named, or a list."""
     ended = partial(make_snapshot, name="old", outcome=PoolOutcome.FINISHED)

@@ -37,7 +37,7 @@ async def test_what_a_narrow_terminal_leaves_out() -> None:
         assert stage.text.count("resize_i") >= 3
         assert " all " in stage.text
     async with Stage(workers=128).open((80, 24)) as stage:
-        for text in ("Jobs", "Events", "1-11 of 128", "RSS", "Interval"):
+        for text in ("Jobs", "Events", "1-10 of 128", "RSS", "Details"):
             assert text in stage.text
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,63 @@ def test_target_stopped(terminal: Terminal) -> None:
         terminal.press("I")
         terminal.wait_for("sort: slot ▼")
         terminal.wait_for("did not answer within", f"kill -CONT {program.pid}")
+
+
+def test_steering(terminal: Terminal) -> None:
+    """Stack, details, resize, pause, a filter, a recycle: the real pool does each."""
+    with _pool("nightly") as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        terminal.wait_for("nightly", "resize_image", "3 workers")
+        terminal.press("s")
+        # Of an item, or of the wait between two.
+        terminal.wait_for("Stack of slot 0 of nightly", "(most recent call first)")
+        terminal.press("Escape")
+        terminal.wait_for("SLOT")
+        terminal.press("j", "Enter")
+        terminal.wait_for("Worker, slot 1", "p95 of its function")
+        terminal.press("Escape")
+        terminal.wait_for("SLOT")
+        terminal.press("n")
+        terminal.wait_for("It has 3 workers")
+        # What is in the field is selected: a digit replaces it.
+        terminal.press("4")
+        terminal.press("Enter")
+        assert " 3 " in terminal.wait_for("4 workers")
+        terminal.press("p")
+        terminal.wait_for("paused", "p Resume")
+        terminal.press("p")
+        terminal.wait_for("p Pause", "command: resume by")
+        # The cursor stays on slot 1 while its process is replaced.
+        pid = re.search(r"^ +1 +(\d+) ", terminal.text, flags=re.MULTILINE)
+        assert pid is not None
+        terminal.press("R")
+        terminal.wait_for("Recycle workers of nightly", "Slot 1")
+        terminal.press("Right", "Enter")
+        terminal.wait_for("command: recycle slot 1 by", "slot 1     recycled by a command")
+        terminal.press("/")
+        terminal.wait_for("only rows with this text")
+        terminal.press("s", "l", "o", "t", "Space", "1", "Enter")
+        filtered = terminal.wait_for("filter: slot 1 (1 of 4)")
+        assert _slots(filtered) == ["1"]
+        assert pid.group(1) not in filtered.splitlines()[5]
+        assert program.poll() is None
+
+
+def test_a_stopped_process_is_ended(terminal: Terminal) -> None:
+    """The process that doesn't answer is ended by signals, with its workers, after a question."""
+    with _pool("nightly") as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        terminal.wait_for("nightly", "resize_image")
+        workers = psutil.Process(program.pid).children(recursive=True)
+        program.send_signal(signal.SIGSTOP)
+        terminal.wait_for("SILENT for", "E ends it.", "E End it")
+        terminal.press("E")
+        terminal.wait_for(f"End the process of nightly (pid {program.pid})?", "SIGTERM")
+        terminal.press("Right", "Enter")
+        terminal.wait_for("ENDED: ")
+        assert program.wait(timeout=10) is not None
+        for worker in workers:
+            poll(partial(process_gone, worker.pid), message="its workers are gone")
 
 
 def test_none_runs_and_then_one_does(terminal: Terminal) -> None:

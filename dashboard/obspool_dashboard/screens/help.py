@@ -49,9 +49,10 @@ class HelpScreen(ModalScreen[None], inherit_bindings=False):
         with VerticalScroll(id="help", can_focus=False):
             yield Static("Keys", classes="help-title", markup=False)
             yield Static(_table(self._keys, width), classes="help-rows", markup=False)
-            yield Static("Columns", classes="help-title", markup=False)
-            rows = [(column.title, column.about) for column in self._columns]
-            yield Static(_table(rows, width), classes="help-rows", markup=False)
+            if self._columns:
+                yield Static("Columns", classes="help-title", markup=False)
+                rows = [(column.title, column.about) for column in self._columns]
+                yield Static(_table(rows, width), classes="help-rows", markup=False)
             yield Static("Esc: back", classes="help-end", markup=False)
 
     def action_scroll(self, lines: int) -> None:

@@ -8,13 +8,14 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer
 
+from obspool import units
 from obspool_dashboard.lines import EMPTY, Line, LineWidget, Part, Role, gap
+from obspool_dashboard.overview import Overview, Watch
 from obspool_dashboard.reader import Reader
 from obspool_dashboard.screens.help import HelpScreen, active_keys
-from obspool_dashboard.screens.pool import SORT
-from obspool_dashboard.widgets.columns import NARROW
+from obspool_dashboard.screens.keys import SORT
+from obspool_dashboard.widgets.keybar import KeyBar
 from obspool_dashboard.widgets.panels import Banner, PanelTitle
 from obspool_dashboard.widgets.pools import COLUMNS, PoolRow, PoolTable
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
-    from obspool.telemetry.registry import Listing, PoolEntry, Skipped
+    from obspool.telemetry.registry import Skipped
     from obspool_dashboard.app import TopApp
 
 
@@ -68,7 +69,7 @@ class PickScreen(Screen[None], inherit_bindings=False):
         """Prepare a list of all pools, or of those that `target` names."""
         super().__init__()
         self.target = target
-        self.reader: Reader[tuple[Sequence[PoolEntry], Listing]]
+        self.reader: Reader[Overview]
         self._waits = False
         self._several = False
 
@@ -78,26 +79,16 @@ class PickScreen(Screen[None], inherit_bindings=False):
         yield Waiting(id="waiting")
         yield Banner(id="banner")
         yield PoolTable(id="pools")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
         """Begin to list."""
-        self.set_class(self.app.size.width >= NARROW, "-wide")
-        source, target = self.app.source, self.target
         self.query_one(Banner).display = False
         self.query_one(Waiting).display = False
-
-        def look() -> tuple[Sequence[PoolEntry], Listing]:
-            listing = source.pools()
-            return (listing.entries if target is None else source.matching(target)), listing
-
         interval = max(LEAST_INTERVAL, self.app.interval)
-        self.reader = Reader(look, lambda: self.post_message(self.Arrived()), interval)
+        watch = Watch(self.app.source, self.target)
+        self.reader = Reader(watch.look, lambda: self.post_message(self.Arrived()), interval)
         self.reader.start()
-
-    def on_resize(self) -> None:
-        """Choose the spacing anew."""
-        self.set_class(self.size.width >= NARROW, "-wide")
 
     def on_unmount(self) -> None:
         """Let the reader end."""
@@ -113,8 +104,8 @@ class PickScreen(Screen[None], inherit_bindings=False):
         if reading.value is None:
             banner.show_text(f"CAN'T LIST POOLS: {reading.error}", Role.ALARM)
             return
-        entries, listing = reading.value
-        banner.show_text(_skipped_text(listing.skipped))
+        entries, frames = reading.value.entries, reading.value.frames
+        banner.show_text(_skipped_text(reading.value.listing.skipped))
         live = [entry for entry in entries if entry.alive]
         if self._waits and len(live) == 1:
             self.app.attach(live[0])
@@ -127,9 +118,14 @@ class PickScreen(Screen[None], inherit_bindings=False):
         if self._several != (len(entries) > 1):
             self._several = len(entries) > 1
             self.refresh_bindings()
-        table.show_rows([PoolRow(entry, now) for entry in entries])
+        named = sorted(entries, key=lambda entry: entry.facts.name)
+        table.show_rows([PoolRow(entry, now, frames.get(entry.path)) for entry in named])
         ended = len(entries) - len(live)
         note = f"{len(live)} running, {ended} ended"
+        if frames:
+            workers = sum(frame.live_workers for frame in frames.values())
+            items = sum(frame.rates.items or 0.0 for frame in frames.values())
+            note = f"{workers:,} workers   {units.rate(items)} items/s   {note}"
         self.query_one(PanelTitle).show_note((Part(note, Role.MUTED),))
 
     @on(PoolTable.Picked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from obspool_dashboard.glyphs import Glyphs
-    from obspool_dashboard.lines import Part
+    from obspool_dashboard.lines import Line, Part
 
 R = TypeVar("R")
 
@@ -17,6 +18,7 @@ R = TypeVar("R")
 WIDE_GAP = 2
 NARROW_GAP = 1
 NARROW = 100
+LEAST_TEXT = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Column(Generic[R]):
         stretch: further cells that it takes when there is room.
         left: aligned at the left, as texts are; numbers stand at the right.
         descending: its first order, for numbers of which the largest matter.
+        drawn: draws it in so many cells, where a text alone won't do; `cell` is what is copied.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Column(Generic[R]):
     stretch: int = 0
     left: bool = False
     descending: bool = False
+    drawn: Callable[[R, Glyphs, int], Line] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,3 +91,8 @@ def ordered(rows: Sequence[R], column: Column[R], *, descending: bool) -> list[R
     known = [row for row in rows if column.value(row) is not None]
     unknown = [row for row in rows if column.value(row) is None]
     return sorted(known, key=column.value, reverse=descending) + unknown
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most `width` cells, at spaces where there are any."""
+    return textwrap.wrap(text, max(LEAST_TEXT, width)) or [""]

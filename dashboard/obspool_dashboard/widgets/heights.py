@@ -10,6 +10,7 @@ SHORT = 12
 # Rows of workers, with header and totals, that the panels below must leave.
 TABLE_LEAST = 8
 JOBS_MOST = 6
+JOBS_HEADER = 1
 
 
 class Heights(NamedTuple):
@@ -37,7 +38,7 @@ def share_out(lines: int, *, workers: int, jobs: int, events: int) -> Heights:
     free = lines - TITLE
     jobs_got = events_got = 0
     least = min(TABLE_LEAST, table_wanted)
-    jobs_least = min(jobs, max(1, lines // 15))
+    jobs_least = JOBS_HEADER + min(jobs, max(1, lines // 15))
     events_least = max(3, lines // 8)
     if jobs and free >= least + TITLE + jobs_least:
         jobs_got = jobs_least
@@ -48,7 +49,7 @@ def share_out(lines: int, *, workers: int, jobs: int, events: int) -> Heights:
     table = min(table_wanted, free)
     free -= table
     if jobs_got:
-        more = min(free, min(jobs, JOBS_MOST) - jobs_got)
+        more = min(free, JOBS_HEADER + min(jobs, JOBS_MOST) - jobs_got)
         jobs_got += more
         free -= more
     if events_got:

@@ -7,7 +7,7 @@ reading draws only the lines that look different.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from obspool_dashboard.lines import Line, Painter, Part, Role, gap
+from obspool_dashboard.lines import Line, Painter, Part, Role, gap, width_of
 from obspool_dashboard.widgets.columns import Column, Placed, ordered, place
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 HEADER_LINES = 1
+DOUBLE = 2  # clicks
 
 
 class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_bindings=False):
@@ -46,6 +47,28 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
     nothing = ""
     """What to say instead of rows when there are none."""
 
+    headed = True
+    """Whether the columns have titles, by which they are sorted."""
+
+    active = True
+    """Whether keys act on the row under the cursor; else no cursor is drawn."""
+
+    class Clicked(Message):
+        """The table was clicked."""
+
+        def __init__(self, table: LiveTable[Any], *, twice: bool) -> None:
+            super().__init__()
+            self.table = table
+            self.twice = twice
+
+        @property
+        def control(self) -> LiveTable[Any]:
+            """The table, for Textual's selectors."""
+            return self.table
+
+    class Moved(Message):
+        """The cursor is on another row."""
+
     class Sorted(Message):
         """The order or the rows in view have changed."""
 
@@ -55,6 +78,8 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         self.sort = self.columns[0]
         self.descending = self.sort.descending
         self.cursor_key: Hashable = None
+        self.pattern = ""
+        self._all: Sequence[R] = ()
         self._rows: list[R] = []
         self._keys: list[Hashable] = []
         self._totals: Mapping[str, Part] | None = None
@@ -64,6 +89,30 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
     def key_of(self, row: R) -> Hashable:
         """Return what stays the same about a row while its values change."""
         raise NotImplementedError
+
+    def searched(self, row: R) -> str:
+        """Return the text of a row in which the filter looks."""
+        return self.text_of(row)
+
+    def text_of(self, row: R) -> str:
+        """Return what a row shows, as plain text."""
+        cells = (column.cell(row, self.glyphs).text for column in self.columns)
+        return "  ".join(filter(None, cells))
+
+    @property
+    def note(self) -> str:
+        """How it is sorted and filtered, and which rows are in view."""
+        first, end = self.in_view
+        parts = []
+        if end - first < len(self._rows):
+            parts.append(f"{first + 1}-{end} of {len(self._rows)}")
+        if self.pattern:
+            shown = self.glyphs.printable(self.pattern)
+            parts.append(f"filter: {shown} ({len(self._rows)} of {len(self._all)})")
+        if self.headed:
+            arrow = self.glyphs.down if self.descending else self.glyphs.up
+            parts.append(f"sort: {self.sort.title.lower()} {arrow}")
+        return "   ".join(parts)
 
     @property
     def rows(self) -> Sequence[R]:
@@ -86,12 +135,16 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         """Take new values for the rows, and rows that come and go."""
         index = self._cursor_index()
         followed = self._is_in_view(index)
-        self._rows = ordered(rows, self.sort, descending=self.descending)
+        self._all = rows
+        # The cursor's row stays, though it no longer matches: nothing else slips under the cursor.
+        matching = [row for row in rows if self._matches(row) or self._has_cursor(row)]
+        self._rows = ordered(matching, self.sort, descending=self.descending)
         self._keys = [self.key_of(row) for row in self._rows]
         self._totals = totals
         if self.cursor_key not in self._keys:
             # Its row is gone: the cursor goes to the one that took its place, or the last.
-            self.cursor_key = self._keys[min(index or 0, len(self._keys) - 1)] if rows else None
+            last = len(self._keys) - 1
+            self.cursor_key = self._keys[min(index or 0, last)] if self._keys else None
         size = Size(self.size.width, len(self._rows) + self._fixed)
         if size != self.virtual_size:
             self.virtual_size = size
@@ -102,9 +155,32 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
     def sort_by(self, column: Column[R], *, descending: bool) -> None:
         """Sort; the cursor stays on its row."""
         self.sort, self.descending = column, descending
-        self.show_rows(self._rows, self._totals)
+        self._show_again()
+
+    def filter_by(self, pattern: str) -> None:
+        """Show only rows in which the text is found, in upper or lower case; empty: all."""
+        self.pattern = pattern
+        cursor = self.cursor
+        if cursor is not None and not self._matches(cursor):
+            self.cursor_key = None
+        self._show_again()
+
+    def set_active(self, *, active: bool) -> None:
+        """Draw the cursor, or don't."""
+        if active != self.active:
+            self.active = active
+            self._redraw()
+
+    def _show_again(self) -> None:
+        self.show_rows(self._all, self._totals)
         self._reveal()
         self.post_message(self.Sorted())
+
+    def _matches(self, row: R) -> bool:
+        return not self.pattern or self.pattern.casefold() in self.searched(row).casefold()
+
+    def _has_cursor(self, row: R) -> bool:
+        return self.cursor_key is not None and self.key_of(row) == self.cursor_key
 
     def shift_sort(self, step: int) -> None:
         """Sort by the next column in view, or the one before."""
@@ -133,13 +209,15 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
 
     def on_click(self, event: events.Click) -> None:
         """Sort by the column whose title was clicked, or move the cursor to the row."""
-        if event.y < HEADER_LINES:
+        if event.y < self._above:
             self._header_clicked(event.x)
+            self.post_message(self.Clicked(self, twice=False))
             return
         first, end = self.in_view
-        index = first + event.y - HEADER_LINES
+        index = first + event.y - self._above
         if index < end:
             self._move_to(index)
+        self.post_message(self.Clicked(self, twice=index < end and event.chain == DOUBLE))
 
     def on_resize(self) -> None:
         """Keep the cursor in view."""
@@ -167,8 +245,12 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         return self.size, self.scroll_offset.y
 
     @property
+    def _above(self) -> int:
+        return HEADER_LINES if self.headed else 0
+
+    @property
     def _fixed(self) -> int:
-        return HEADER_LINES + (self._totals is not None)
+        return self._above + (self._totals is not None)
 
     @property
     def _room(self) -> int:
@@ -190,6 +272,7 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
             self.cursor_key = self._keys[min(max(0, index), len(self._keys) - 1)]
             self._reveal()
             self._redraw()
+            self.post_message(self.Moved())
 
     def _reveal(self) -> None:
         """Scroll as little as brings the cursor into view."""
@@ -198,9 +281,13 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
             return
         first, end = self.in_view
         if index < first:
-            self.scroll_to(y=index, animate=False, immediate=True)
+            self._scroll_at_once(index)
         elif index >= end:
-            self.scroll_to(y=index - self._room + 1, animate=False, immediate=True)
+            self._scroll_at_once(index - self._room + 1)
+
+    def _scroll_at_once(self, first: int) -> None:
+        # Forced: rows may have come of which the scrollbar knows only after the next layout.
+        self.scroll_to(y=first, animate=False, immediate=True, force=True)
 
     def _header_clicked(self, x: int) -> None:
         for placed in self._placed():
@@ -225,11 +312,13 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         width, height = self.size
         placed = self._placed()
         first, end = self.in_view
-        strips = [self.paint(self._header_line(placed), width)]
+        strips = [self.paint(self._header_line(placed), width)] if self.headed else []
         if not self._rows:
-            strips.append(self.paint((gap(1), Part(self.nothing, Role.MUTED)), width))
+            nothing = f"nothing matches {self.pattern!r}" if self._all else self.nothing
+            text = self.glyphs.printable(nothing)
+            strips.append(self.paint((gap(1), Part(text, Role.MUTED)), width))
         for index in range(first, end):
-            chosen = self._keys[index] == self.cursor_key
+            chosen = self.active and self._keys[index] == self.cursor_key
             line = self._row_line(placed, self._rows[index])
             strips.append(self.paint(line, width, Role.CURSOR if chosen else None))
         if self._totals is not None:
@@ -238,27 +327,39 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         return strips[:height]
 
     def _header_line(self, placed: Sequence[Placed[R]]) -> Line:
-        cells = []
+        cells: list[Line] = []
         for place_ in placed:
             column = place_.column
             if column is self.sort:
                 mark = self.glyphs.down if self.descending else self.glyphs.up
-                cells.append(Part(column.title + mark, Role.SORTED))
+                cells.append((Part(column.title + mark, Role.SORTED),))
             else:
-                cells.append(Part(column.title, Role.HEADING))
+                cells.append((Part(column.title, Role.HEADING),))
         return self._aligned(placed, cells)
 
     def _row_line(self, placed: Sequence[Placed[R]], row: R) -> Line:
-        return self._aligned(placed, [place_.column.cell(row, self.glyphs) for place_ in placed])
+        return self._aligned(placed, [self._cell(place_, row) for place_ in placed])
+
+    def _cell(self, place_: Placed[R], row: R) -> Line:
+        column = place_.column
+        if column.drawn is not None:
+            return column.drawn(row, self.glyphs, place_.width)
+        return (column.cell(row, self.glyphs),)
 
     def _totals_line(self, placed: Sequence[Placed[R]], totals: Mapping[str, Part]) -> Line:
         nothing = Part("")
-        return self._aligned(placed, [totals.get(place_.column.key, nothing) for place_ in placed])
+        cells = [(totals.get(place_.column.key, nothing),) for place_ in placed]
+        return self._aligned(placed, cells)
 
-    def _aligned(self, placed: Sequence[Placed[R]], cells: Sequence[Part]) -> Line:
+    def _aligned(self, placed: Sequence[Placed[R]], cells: Sequence[Line]) -> Line:
         line: list[Part] = []
         at = 0
-        for place_, (text, role) in zip(placed, cells, strict=True):
+        for place_, parts in zip(placed, cells, strict=True):
+            if len(parts) > 1:  # drawn to the column's width
+                line += [gap(place_.start - at), *parts]
+                at = place_.start + width_of(parts)
+                continue
+            text, role = parts[0]
             fitted = self.glyphs.fit(text, place_.width)
             if not place_.column.left:
                 content = fitted.rstrip()

@@ -186,6 +186,11 @@ class WorkerTable(LiveTable[WorkerRow]):
         """A worker is its slot, whatever process works there."""
         return row.worker.slot
 
+    def searched(self, row: WorkerRow) -> str:
+        """Look into what tells workers apart, not into numbers that change."""
+        worker = row.worker
+        return f"slot {worker.slot} {worker.pid} {worker.state} {worker.doing or ''}"
+
     def show_frame(self, frame: Frame) -> None:
         """Show the workers of a frame."""
         totals = totals_of(frame, self.glyphs) if frame.workers else None
