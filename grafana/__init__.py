@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana need to show obspool; README.md in this folder says how."""
