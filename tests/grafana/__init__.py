@@ -1,0 +1,1 @@
+"""Tests of the folder `grafana`: dashboards, rules, alerts, and the files around them."""
