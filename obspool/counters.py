@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 
 from obspool.telemetry.layout import (
     COUNTER,
@@ -116,7 +117,21 @@ class PoolBook:
         self._pool = segment.layout.pool
         self._refuse: Callable[[str], None] | None = refuse
         self._places: dict[str, int] = {}
+        self._named: deque[str] = deque()  # by workers
         self._lock = threading.RLock()
+
+    def name(self, name: str) -> None:
+        """Take the name of a counter that a worker adds to: it gets its place soon."""
+        self._named.append(name)
+
+    def settle(self) -> None:
+        """Give new names their places; not now, if somebody is at it, who may wait for the pool."""
+        if self._named and self._lock.acquire(blocking=False):
+            try:
+                while self._named:
+                    self.place(self._named.popleft())
+            finally:
+                self._lock.release()
 
     def place(self, name: str) -> int | None:
         """Return which of the counters has this name, None if there is no room for it."""

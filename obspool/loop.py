@@ -370,7 +370,7 @@ class Loop:
             self._scheduler.revoked(event)
         elif isinstance(event, CounterNamed):
             if is_name(event.name):
-                self._book.place(event.name)
+                self._book.name(event.name)
         elif isinstance(event, Started):
             self.supervisor.started(event)
             self._see_opened(event.worker)
@@ -443,6 +443,7 @@ class Loop:
         recorder.scheduler_busy = time.thread_time_ns()
         recorder.load = self.decoder.total()
         self._scheduler.measure(now)
+        self._book.settle()
         if self._iterators:
             there = [ref() for ref in self._iterators]
             live = [iterator for iterator in there if iterator and not iterator.exhausted()]

@@ -55,6 +55,17 @@ def test_threads_count_on_their_own_pool() -> None:
         assert second.stats().user_counters == {"calls": 105, "sum": sum(range(100))}
 
 
+def test_a_counter_in_use_keeps_no_pool_waiting() -> None:
+    """A signal's handler may interrupt an addition, and wait for the pool."""
+    with Pool(1) as pool:
+        counter("ours").add()
+        book = pool._core._loop._book  # type: ignore[union-attr]
+        with book._lock:
+            assert pool.apply_async(measured.count, (7,)).get(10) == 7
+            assert pool.stats().user_counters == {"ours": 1}
+        assert pool.stats().user_counters == {"ours": 1, "calls": 1, "sum": 7}
+
+
 def test_a_callback_counts_on_the_pool_that_calls_it() -> None:
     """Not on the newest one."""
     with Pool(1) as first, Pool(1) as second:
