@@ -79,6 +79,14 @@ def of_worker_time(seconds_counter: str, matchers: str = "", *, window: str = WI
     return share(increase(seconds_counter, matchers, window=window), worker_seconds(window))
 
 
+def overhead(*, window: str = WINDOW) -> str:
+    """Return which share of the workers' time was neither items nor idling: what tasks cost."""
+    busy, idle = (
+        increase(f"worker_{name}_seconds_total", window=window) for name in ("busy", "idle")
+    )
+    return f"clamp_min(1 - ({busy} + {idle}) / ({worker_seconds(window)} > 0), 0)"
+
+
 UTILISATION = of_worker_time("worker_busy_seconds_total")
 
 ITEMS_RATE = rate("items_completed_total")

@@ -18,7 +18,7 @@ _CHUNKSIZE_TEXT = """\
 task costs to vanish, and short enough for the pool to end together.
 
 1. Read *Time per item*, or take the number beside this text.
-2. *Idle, starved* high: tasks are too small, or the parent can't feed more. Larger chunks.
+2. *Overhead* or *Idle, starved* high: tasks are too small. Larger chunks.
 3. *Idle, tail* high: tasks are too large. Smaller chunks.
 4. Neither: leave it.
 
@@ -142,6 +142,15 @@ def chunksize() -> list[AnyPanel]:
             Query(q.rate("tasks_stolen_total"), "stolen"),
         ),
         lines(
+            "Overhead",
+            "The share of the workers' time that was neither items nor idling: messages and "
+            "pickles. High (above 20 %): tasks are too short, or their arguments and results too "
+            "large: raise chunksize. Low: chunksize isn't too small.",
+            "percentunit",
+            Query(q.overhead(), "overhead"),
+            span=12,
+        ),
+        lines(
             "The parent's own time",
             "Seconds a second that the scheduler and serializing take. High (scheduler near 1, or "
             "0.5 while the program computes in another thread): the parent can't feed more "
@@ -150,7 +159,7 @@ def chunksize() -> list[AnyPanel]:
             "percentunit",
             Query(q.rate("scheduler_busy_seconds_total"), "scheduler"),
             Query(q.rate("serialize_seconds_total", by="where, step"), "{{step}} in the {{where}}"),
-            span=24,
+            span=12,
         ),
     ]
 

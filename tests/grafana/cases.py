@@ -60,7 +60,10 @@ RECYCLED = 'worker_exits_total{reason="tasks"}'
 DIED = 'pools_ended_total{outcome="died"}'
 STARVED = 'worker_idle_seconds_total{reason="starved"}'
 TAIL = 'worker_idle_seconds_total{reason="tail"}'
+NO_WORK = 'worker_idle_seconds_total{reason="no_work"}'
+BUSY = 'worker_busy_seconds_total{worker="0"}'
 RUN_SUM, RUN_COUNT = "task_run_duration_seconds_sum", "task_run_duration_seconds_count"
+SHORT_TASKS = {RUN_SUM: "0+60x40", RUN_COUNT: "0+60000x40"}
 
 
 def _last_run(hour: int, *, schedule: str) -> dict[str, str]:
@@ -334,15 +337,27 @@ CASES = (
         "ChunksTooSmall",
         "workers starve between tasks of a millisecond",
         {STARVED: "0+120x40", RUN_SUM: "0+60x40", RUN_COUNT: "0+60000x40"},
-        "Tasks end faster than the parent can hand out new ones, and workers wait though work is "
-        "queued. A larger chunksize makes this pool faster.",
+        "Tasks are so short that handing them out takes much of the time. A larger chunksize makes "
+        "this pool faster.",
     ),
     Case(
         "ChunksTooSmall",
         "the parent is busy all the time",
         {"scheduler_busy_seconds_total": "0+58x40", RUN_SUM: "0+60x40", RUN_COUNT: "0+60000x40"},
-        "Tasks end faster than the parent can hand out new ones, and workers wait though work is "
-        "queued. A larger chunksize makes this pool faster.",
+        "Tasks are so short that handing them out takes much of the time. A larger chunksize makes "
+        "this pool faster.",
+    ),
+    Case(
+        "ChunksTooSmall",
+        "half of the time goes by beside the items",
+        {BUSY: "0+60x40", STARVED: "0x40", NO_WORK: "0+60x40", **SHORT_TASKS},
+        "Tasks are so short that handing them out takes much of the time. A larger chunksize makes "
+        "this pool faster.",
+    ),
+    Case(
+        "ChunksTooSmall",
+        "tasks are short, and workers wait for work",
+        {BUSY: "0+60x40", STARVED: "0x40", NO_WORK: "0+170x40", **SHORT_TASKS},
     ),
     Case(
         "ChunksTooSmall",

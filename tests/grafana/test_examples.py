@@ -66,6 +66,7 @@ def test_chunksize_when_it_was_changed(advice: Advice) -> None:
     assert advice("Time per task", "hundred") == pytest.approx(0.2)
     assert round(advice("chunksize for tasks of 0.2 s", "hundred")) == 100
     assert advice("Tail in the range shown", "hundred") < 2 * PERCENT
+    assert advice("Overhead", "hundred") == pytest.approx(0, abs=PERCENT)
     assert advice("Utilisation", "hundred") == pytest.approx(0.98, abs=PERCENT)
 
 

@@ -171,11 +171,14 @@ def _panels_have_data(prometheus: Prometheus) -> None:
 
 def _rules_have_data(prometheus: Prometheus) -> None:
     """Recorded series are there, and Prometheus evaluates all rules without an error."""
-    wanted = {
-        rule["record"]
-        for rule in rules()
-        if "record" in rule and not any(is_to_come(name) for name in metrics_in(rule["expr"]))
-    }
+    waiting: set[str] = set()
+    wanted: set[str] = set()
+    for rule in rules():
+        if "record" in rule:
+            # Rules may be made of rules above them.
+            waits = any(map(is_to_come, metrics_in(rule["expr"])))
+            waits |= any(name in rule["expr"] for name in waiting)
+            (waiting if waits else wanted).add(rule["record"])
     recorded = f'group by (__name__) ({{pool="{NAME}", __name__=~"job_instance_pool.*"}})'
     poll(
         lambda: {labels["__name__"] for labels, _ in prometheus.query(recorded)} >= wanted,
