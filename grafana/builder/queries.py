@@ -99,8 +99,7 @@ TIME_TO_DRAIN = share(
     ITEMS_RATE,
 )
 
-# A process that has only just begun reads 0, until it is looked at for the first time.
-MEMORY = f"({series('worker_resident_memory_bytes')} > 0)"
+MEMORY = series("worker_resident_memory_bytes")
 LONGEST_TASK = f"max(time() - {series('worker_task_start_time_seconds')})"
 BUSY_BY_WORKER = (
     f"sum by (pool, instance, worker) (rate({series('worker_busy_seconds_total')}[{WINDOW}]))"

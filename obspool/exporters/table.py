@@ -342,8 +342,8 @@ _WORKER_METRICS = (
     ),
     PoolMetric(
         "worker_resident_memory_bytes", _G, ("worker",),
-        "Resident memory of the present process, as last sampled.",
-        process(lambda w: w.resident_memory),
+        "Resident memory of the present process, as last sampled; absent before.",
+        process(lambda w: w.resident_memory or None),
     ),
     PoolMetric(
         "worker_start_time_seconds", _G, ("worker",),

@@ -109,7 +109,7 @@ COUNTERS_AND_GAUGES: dict[str, Callable[[Snapshot], Expected]] = {
         for state in (*STATES, "gone")
     },
     "worker_queue_tasks": living(lambda w: w.queue_tasks),
-    "worker_resident_memory_bytes": living(lambda w: w.resident_memory),
+    "worker_resident_memory_bytes": living(lambda w: w.resident_memory or None),
     "worker_start_time_seconds": living(lambda w: w.start_time),
     "worker_process_tasks": living(lambda w: w.process_tasks),
     "worker_pid": living(lambda w: w.pid),

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import obspool
-from obspool.exporters.table import pool_metrics
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -22,27 +19,6 @@ RULES = sorted((FOLDER / "prometheus").glob("*.rules.yml"))
 
 # Not a recorded name, which has a colon before it.
 _METRIC = re.compile(r"(?<![:\w])obspool_\w+")
-
-# What panels and rules ask for and this version's table doesn't have yet; in the end nothing.
-_LATER = (
-    "job_duration_seconds",
-    "scheduler_busy_seconds_total",
-    "serialize_seconds_total",
-    "task_bytes_total",
-    "task_items",
-    "worker_idle_seconds_total",
-    "worker_lifetime_tasks",
-    "worker_memory_growth_bytes_total",
-)
-_TABLE = {metric.name for metric in pool_metrics()}
-_MISSING = tuple(f"obspool_{name}" for name in _LATER if name not in _TABLE) + (
-    () if hasattr(obspool, "counter") else ("obspool_user_",)
-)
-
-
-def is_to_come(name: str) -> bool:
-    """Tell whether no pool of this version can show a metric (or a sample of it)."""
-    return name.startswith(_MISSING)
 
 
 def metrics_in(expression: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,6 @@ pytestmark = [
     pytest.mark.xdist_group("grafana"),
     pytest.mark.slow,
     pytest.mark.timeout(150),
-    pytest.mark.skipif(
-        find_spec("obspool.exporters.host") is None, reason="this version has no host exporter"
-    ),
 ]
 
 SCRAPE_SECONDS = 40.0

@@ -14,7 +14,6 @@ from tests.grafana.boards import (
     DASHBOARDS,
     alerts,
     filled,
-    is_to_come,
     metrics_in,
     read,
     rules,
@@ -128,7 +127,7 @@ def _names_are_served(url: str) -> None:
 
     def missing() -> set[str]:
         served.update(name for name, _ in get(url).series)
-        return {name for name in wanted if not (_is_served(name, served) or is_to_come(name))}
+        return {name for name in wanted if not _is_served(name, served)}
 
     poll(lambda: not missing(), deadline=DATA_SECONDS, message=lambda: f"not served: {missing()}")
 
@@ -148,11 +147,7 @@ def _variables_find_the_pool(prometheus: Prometheus) -> None:
 
 
 def _panels_have_data(prometheus: Prometheus) -> None:
-    left = [
-        target
-        for target in targets()
-        if not any(is_to_come(name) for name in metrics_in(target.expression))
-    ]
+    left = list(targets())
 
     def none_left() -> bool:
         for target in tuple(left):
@@ -171,14 +166,7 @@ def _panels_have_data(prometheus: Prometheus) -> None:
 
 def _rules_have_data(prometheus: Prometheus) -> None:
     """Recorded series are there, and Prometheus evaluates all rules without an error."""
-    waiting: set[str] = set()
-    wanted: set[str] = set()
-    for rule in rules():
-        if "record" in rule:
-            # Rules may be made of rules above them.
-            waits = any(map(is_to_come, metrics_in(rule["expr"])))
-            waits |= any(name in rule["expr"] for name in waiting)
-            (waiting if waits else wanted).add(rule["record"])
+    wanted = {rule["record"] for rule in rules() if "record" in rule}
     recorded = f'group by (__name__) ({{pool="{NAME}", __name__=~"job_instance_pool.*"}})'
     poll(
         lambda: {labels["__name__"] for labels, _ in prometheus.query(recorded)} >= wanted,
