@@ -20,12 +20,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from obspool import _fork
-from obspool.exporters.family import POOL, MetricType
+from obspool.exporters.family import POOL, PREFIX, MetricType
 from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics, user_metrics
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from obspool.exporters.family import Family, PoolMetric, Reading
     from obspool.telemetry.snapshot import Snapshot
@@ -34,6 +34,8 @@ HISTOGRAMS_VARIABLE = "OBSPOOL_WORKER_HISTOGRAMS"
 
 # Label dictionaries that samples share: a slot has the same one in all families `by worker`.
 SharedLabels: TypeAlias = dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, str]]
+
+_START_TIME = f"{PREFIX}pool_start_time_seconds"
 
 _log = logging.getLogger("obspool")
 
@@ -143,6 +145,20 @@ class SnapshotCollector(Collector):
 
 def _family(family: Family) -> Metric:
     return Metric(family.full_name.removesuffix("_total"), family.help, family.type.value)
+
+
+def start_times(families: Iterable[Metric]) -> Callable[[Mapping[str, str]], float | None]:
+    """Return what tells, by the labels of a series, when its pool was made.
+
+    Not of a worker's series: that would be as much again.
+    """
+    starts = {
+        sample.labels[POOL]: sample.value
+        for family in families
+        if family.name == _START_TIME
+        for sample in family.samples
+    }
+    return lambda labels: None if "worker" in labels else starts.get(labels.get(POOL, ""))
 
 
 def _samples(

@@ -9,6 +9,7 @@ Prometheus asks for; at each scrape that time would be taken from the pool's own
 from __future__ import annotations
 
 import gzip
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
@@ -16,13 +17,20 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import TypeAlias
 
     from prometheus_client.core import Metric, Sample
+
+    Since: TypeAlias = Callable[[Mapping[str, str]], float | None]
 
 # Fixed, not what choose_encoder() answers: that repeats the version which the client wrote.
 TEXT_TYPE = choose_encoder("")[1]
 OPENMETRICS_TYPE = CONTENT_TYPE_LATEST
+
+# Types of families that count, and how the last sample of each of their series is called.
+_COUNTED = ("counter", "histogram", "summary")
+_LAST = ("total", "sum")
 
 # The last line of OpenMetrics.
 END = "# EOF\n"
@@ -47,8 +55,13 @@ def compress(body: bytes, accept_encoding: str) -> bytes | None:
     return gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzip_accepted(accept_encoding) else None
 
 
-def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
+def encode(families: Iterable[Metric], *, openmetrics: bool, since: Since | None = None) -> bytes:
     """Write all families in one of the two formats.
+
+    Args:
+        families: all of them.
+        openmetrics: in which format.
+        since: in OpenMetrics, tells since when a series counts, by its labels.
 
     Raises:
         TypeError: a value isn't a number, or a label's not a string.
@@ -59,10 +72,35 @@ def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
     lines: list[str] = []
     for family in held:
         lines.append(head(family, openmetrics=openmetrics))
-        lines += sample_lines(family.samples, written)
+        found = sample_lines(family.samples, written)
+        if since is not None and openmetrics and family.type in _COUNTED:
+            found = with_created(found, family.samples, written, since)
+        lines += found
     if openmetrics:
         lines.append(END)
     return "".join(lines).encode()
+
+
+def with_created(
+    lines: list[str], samples: Iterable[Sample], written: dict[int, str], since: Since
+) -> list[str]:
+    """Add to the lines of a family since when each series counts, behind its own ones.
+
+    Args:
+        lines: of the samples.
+        samples: of a counter, a histogram or a summary.
+        written: see `sample_lines`.
+        since: of a series, in seconds of the UNIX epoch; None where it isn't told.
+    """
+    if all(since(sample.labels) is None for sample in islice(samples, 1)):
+        return lines  # nothing is told of any: they may be thousands, of workers
+    found = []
+    for sample, line in zip(samples, lines, strict=True):
+        found.append(line)
+        name, _, part = sample.name.rpartition("_")
+        if part in _LAST and (time := since(sample.labels)) is not None:
+            found.append(f"{name}_created{written[id(sample.labels)]} {time:.3f}\n")
+    return found
 
 
 def sample_lines(samples: Iterable[Sample], written: dict[int, str]) -> list[str]:

@@ -28,7 +28,7 @@ from obspool.exporters import encoding
 from obspool.exporters.address import VARIABLE, Address, address_from_environment
 from obspool.exporters.answers import answer, refusal
 from obspool.exporters.binding import Place, SocketAddress, bind, failure, resolve, url_of
-from obspool.exporters.collector import Problem, SnapshotCollector
+from obspool.exporters.collector import Problem, SnapshotCollector, start_times
 from obspool.exporters.http_messages import message
 from obspool.exporters.listener import Listener
 
@@ -199,7 +199,9 @@ class _Server:
     def _read(self, request: Request, *, openmetrics: bool) -> Response:
         registry = self._registry
         chosen = registry.restricted_registry(request.names) if request.names else registry
-        body = encoding.encode(chosen.collect(), openmetrics=openmetrics)
+        families = list(chosen.collect())
+        starts = start_times(families)
+        body = encoding.encode(families, openmetrics=openmetrics, since=starts)
         return answer(body, request, openmetrics=openmetrics)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from obspool.exporters import encoding, readings
 from obspool.exporters.collector import SharedLabels, as_label, more_labels, samples_of
-from obspool.exporters.family import POOL, MetricType
+from obspool.exporters.family import POOL
 from obspool.telemetry.facts import with_suffix
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class PoolTotals:
             held.append(samples_of(metric, series.items(), base, {} if more else shared))
             lines = encoding.sample_lines(held[-1], written)
             if openmetrics and readings.is_total(metric) and "worker" not in metric.labels:
-                lines = self._with_created(metric, held[-1], lines, written)
+                lines = encoding.with_created(lines, held[-1], written, lambda _: self.created)
             blocks[name] = "".join(lines)
         if not self.is_live and not zero:  # it says the same until the next run
             self._written[key] = blocks
@@ -152,19 +152,6 @@ class PoolTotals:
         for name in LASTING:
             if series := reading.series.get(name):
                 self.lasting[name] = series
-
-    def _with_created(
-        self, metric: PoolMetric, samples: list[Sample], lines: list[str], written: dict[int, str]
-    ) -> list[str]:
-        """Add the time since when each series counts, behind its own lines as OpenMetrics wants."""
-        name = f"{metric.full_name.removesuffix('_total')}_created"
-        is_counter = metric.type is MetricType.COUNTER
-        found = []
-        for sample, line in zip(samples, lines, strict=True):
-            found.append(line)
-            if is_counter or sample.name.endswith("_sum"):
-                found.append(f"{name}{written[id(sample.labels)]} {self.created:.3f}\n")
-        return found
 
 
 class Totals:

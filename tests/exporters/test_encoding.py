@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from obspool.exporters import encoding
-from obspool.exporters.collector import SnapshotCollector
+from obspool.exporters.collector import SnapshotCollector, start_times
 from tests.exporters.samples import series_of
 from tests.synthetic import make_snapshot
 
@@ -79,6 +79,30 @@ def test_openmetrics_is_read_by_its_own_parser(*, histograms: bool) -> None:
     text = encoding.encode(collector.collect(), openmetrics=True).decode()
     read = read_openmetrics(text)  # type: ignore[no-untyped-call]
     assert series_of(read) == series_of(collector.collect())
+
+
+def test_openmetrics_tells_since_when_a_pool_counts() -> None:
+    """Each series of a counter or histogram, but those of single workers; the parser takes it."""
+    collector = SnapshotCollector(lambda: [make_snapshot(name="a"), make_snapshot(name="b")])
+    families = list(collector.collect())
+    since = start_times(families)
+    text = encoding.encode(families, openmetrics=True, since=since).decode()
+    created = {
+        (name, dict(labels)["pool"]): value
+        for (name, labels), value in series_of(
+            read_openmetrics(text)  # type: ignore[no-untyped-call]
+        ).items()
+        if name.endswith("_created")
+    }
+    start = make_snapshot().facts.start_time
+    assert all(value == pytest.approx(start, abs=0.001) for value in created.values())
+    for pool in "ab":
+        assert ("obspool_items_submitted_created", pool) in created
+        assert ("obspool_tasks_completed_created", pool) in created
+        assert ("obspool_task_run_duration_seconds_created", pool) in created
+        assert ("obspool_worker_startup_seconds_created", pool) in created
+    assert not any(name.startswith("obspool_worker_tasks") for name, _ in created)
+    assert b"_created" not in encoding.encode(families, openmetrics=False, since=since)
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,18 @@ def test_promtool_would_have_something_to_say() -> None:
 def test_prometheus_stores_what_the_collector_yields(
     exposer: Exposer, prometheus: Prometheus
 ) -> None:
-    """Each series of two pools is in Prometheus with the same labels and value, and no other."""
+    """Each series of two pools is in Prometheus with the same labels and value, and no other.
+
+    But for the times since when they count.
+    """
     pools = [make_snapshot(name="nightly", now=time.time()), make_snapshot(3, name="two", seed=7)]
     exposures = [exposer(lambda pool=pool: pool) for pool in pools]  # type: ignore[misc]
     instance = prometheus.scrape(exposures[0].url)
     expected = series_of(SnapshotCollector(lambda: pools).collect())
 
     def stored() -> list[tuple[dict[str, str], float]]:
-        return prometheus.query(f'{{__name__=~"obspool_.+", instance="{instance}"}}')
+        found = prometheus.query(f'{{__name__=~"obspool_.+", instance="{instance}"}}')
+        return [one for one in found if not one[0]["__name__"].endswith("_created")]
 
     poll(lambda: len(stored()) >= len(expected), deadline=SCRAPE_SECONDS)
     found = {}
