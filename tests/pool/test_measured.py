@@ -78,8 +78,8 @@ def test_a_mixed_load_is_counted_to_the_last(mp_context: BaseContext) -> None:
     assert stats.worker_lifetime_tasks.sum == sum(stats.tasks_completed.values()) - lost
     assert stats.worker_exits[ExitReason.LOST] == 2
     assert stats.worker_exits[ExitReason.TASKS] >= 3
+    # Fewer than 30, where some of a worker's last ones were stolen.
     assert all(bound <= 32 for bound in buckets(stats.worker_lifetime_tasks))
-    assert stats.worker_lifetime_tasks.sum >= 30 * stats.worker_exits[ExitReason.TASKS]
 
 
 def test_each_chunk_is_counted_with_the_items_it_had(mp_context: BaseContext) -> None:
