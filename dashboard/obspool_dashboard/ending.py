@@ -12,12 +12,12 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from obspool.errors import ControlError
+from obspool.telemetry import processes
 from obspool_dashboard.questions import TERM_PATIENCE
 
 if TYPE_CHECKING:
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 # Seconds for the kernel to end what got SIGKILL, and for workers to follow their parent.
 KILL_PATIENCE = 5.0
 LOOK = 0.05
-# /proc/PID/stat from behind the command's name, in which spaces may be: field 22 is the 20th there.
-_START_TICKS = 19
 
 
 def refusal(facts: PoolFacts) -> str:
     """Say why the pool's process may not be ended from here; empty when it may."""
     if facts.uid != os.geteuid():
         return f"it belongs to uid {facts.uid}"
-    here = _pid_namespace()
-    if here is None or facts.pid_namespace != here:
+    here = processes.pid_namespace()
+    if not here or facts.pid_namespace != here:
         return "it runs in another container or pid namespace"
     if facts.pid == os.getpid():
         return "it is this process itself"
@@ -89,7 +87,7 @@ def _owner(facts: PoolFacts) -> psutil.Process:
     """
     # Remembers its start time before that is compared: what has the pid later gets no signal.
     owner = psutil.Process(facts.pid)
-    if facts.process_start_ticks not in {0, _start_ticks(facts.pid)}:
+    if facts.process_start_ticks not in {0, processes.start_ticks(facts.pid)}:
         raise psutil.NoSuchProcess(facts.pid)
     return owner
 
@@ -104,10 +102,10 @@ def _end_followers(followers: Iterable[psutil.Process]) -> str:
     return f"; {len(left)} of its workers by SIGKILL" if left else ""
 
 
-def _gone(processes: Iterable[psutil.Process], patience: float) -> bool:
+def _gone(ending: Iterable[psutil.Process], patience: float) -> bool:
     """Wait until all are gone; False when some are still there in the end."""
     pause, deadline = threading.Event(), time.monotonic() + patience
-    while not all(map(_is_gone, processes)):
+    while not all(map(_is_gone, ending)):
         if time.monotonic() > deadline:
             return False
         pause.wait(LOOK)
@@ -120,18 +118,3 @@ def _is_gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
         return True
-
-
-def _pid_namespace() -> int | None:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return None
-
-
-def _start_ticks(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[_START_TICKS])
-    except (OSError, ValueError, IndexError):
-        return -1

@@ -12,6 +12,7 @@ from obspool.control import address
 from obspool.control.peer import peer_of
 from obspool.control.protocol import MAX_REPLY, Command, Reply, Request, parse_command
 from obspool.errors import ControlError
+from obspool.telemetry.processes import pid_namespace
 from obspool.wire import NO_SIGNAL
 
 if TYPE_CHECKING:
@@ -100,21 +101,13 @@ def _check_server(facts: PoolFacts, connection: socket.socket) -> None:
         raise PermissionError(
             errno.EACCES, f"at {facts.control} uid {server.uid} listens, not uid {facts.uid}"
         )
-    namespace = _pid_namespace(server.pid)
-    if namespace is not None and facts.pid_namespace not in {0, namespace}:
+    namespace = pid_namespace(server.pid)
+    if namespace and facts.pid_namespace not in {0, namespace}:
         raise OSError(
             errno.EXDEV, f"at {facts.control} a process of another container or namespace listens"
         )
-    if namespace == _pid_namespace(os.getpid()) and server.pid != facts.pid:
+    if namespace == pid_namespace(os.getpid()) and server.pid != facts.pid:
         raise OSError(errno.ESRCH, f"at {facts.control} pid {server.pid} listens")
-
-
-def _pid_namespace(pid: int) -> int | None:
-    """Return the inode of a process's pid namespace, None where it can't be seen."""
-    try:
-        return Path(f"/proc/{pid}/ns/pid").stat().st_ino
-    except OSError:
-        return None
 
 
 def _reason(facts: PoolFacts, error: OSError) -> str:
@@ -123,8 +116,8 @@ def _reason(facts: PoolFacts, error: OSError) -> str:
         return f"it belongs to uid {facts.uid}; ask as that user or as root ({_text(error)})"
     if isinstance(error, BlockingIOError):
         return "too many clients wait for its process already; it is stopped or stuck"
-    here = _pid_namespace(os.getpid())
-    if facts.pid_namespace and here is not None and facts.pid_namespace != here:
+    here = pid_namespace(os.getpid())
+    if facts.pid_namespace and here and facts.pid_namespace != here:
         return (
             f"it runs in another container or namespace, where its socket {facts.control} is; "
             f"run obspool there ({_text(error)})"

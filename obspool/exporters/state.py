@@ -7,14 +7,13 @@ there are added anew.
 from __future__ import annotations
 
 import json
-import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from obspool.counters import is_name
 from obspool.errors import ObspoolError
 from obspool.exporters.readings import is_total, weight
+from obspool.exporters.replacing import replace
 from obspool.exporters.table import user_metric
 from obspool.exporters.totals import LASTING, PoolTotals
 from obspool.telemetry.snapshot import Histogram
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from obspool.telemetry.watch import RunKey
 
 VERSION = 1
+_OWNER_ONLY = 0o600
 MAX_BYTES = 64 * 1024 * 1024
 _TYPES = (int, str, int, int, float, str)  # of a RunKey
 
@@ -69,14 +69,8 @@ def save(path: Path, host: Host) -> None:
     with host.lock:
         pools = [_saved(pool) for pool in host.totals.pools.values() if any(pool.base.values())]
         text = json.dumps({"version": VERSION, "pools": pools, "done": host.watch.done})
-    temporary = path.with_name(f".{path.name}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.rename(path)
+        replace(path, text.encode(), _OWNER_ONLY)
     except OSError as error:
         raise StateError(f"{path} can't be written: {error.strerror or error}") from error
 

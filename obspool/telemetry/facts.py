@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from obspool._version import __version__
+from obspool.telemetry import processes
 from obspool.telemetry.snapshot import PoolFacts
 
 MAX_NAME = 64
@@ -26,7 +27,6 @@ _LABEL_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_LABELS = frozenset(
     {"job", "instance", "pool", "engine", "start_method", "le", "quantile"}
 )
-_START_TICKS = 22 - 3  # field 22 of /proc/PID/stat, counted from the state behind the name
 
 _log = logging.getLogger("obspool")
 
@@ -142,20 +142,12 @@ def boot_id() -> str:
 
 @cache
 def _pid_namespace_of(_this_process: int) -> int:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
+    return processes.pid_namespace()
 
 
 @cache
 def _start_ticks_of(_this_process: int) -> int:
-    try:
-        stat = Path("/proc/self/stat").read_bytes()
-    except OSError:
-        return 0
-    # The name in parentheses may hold anything, also parentheses and spaces.
-    return int(stat[stat.rindex(b")") + 1 :].split()[_START_TICKS])
+    return processes.start_ticks()
 
 
 def _program() -> str:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from obspool.errors import ControlError
+from obspool.telemetry import processes
 from obspool_dashboard import ending
 from tests.synthetic import FACTS
 
@@ -52,7 +53,7 @@ def _facts(pid: int) -> PoolFacts:
         pid=pid,
         uid=os.geteuid(),
         pid_namespace=Path("/proc/self/ns/pid").stat().st_ino,
-        process_start_ticks=ending._start_ticks(pid),
+        process_start_ticks=processes.start_ticks(pid),
     )
 
 
