@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from obspool.core import Core
 
 
+def is_running(thread: int, code: CodeType) -> bool:
+    """Tell whether a thread runs the function with this code."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented all the same
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Calls:
     """Calls that have begun and not ended; threads add their own, the scheduler's thread asks.
 
@@ -41,13 +51,7 @@ class Calls:
         call = self._under_way.get(number)
         if call is None:
             return True
-        thread, code = call
-        frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented all the same
-        while frame is not None:
-            if frame.f_code is code:
-                return False
-            frame = frame.f_back
-        return True
+        return not is_running(*call)
 
     def feed(self, run: Callable[[], None]) -> None:
         """Feed a call in this thread, which does nothing else."""

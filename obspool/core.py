@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
@@ -23,7 +22,7 @@ from obspool.errors import (
     StackUnavailableError,
 )
 from obspool.feeder import Feeder, Unsendable
-from obspool.offers import Claim
+from obspool.single_calls import SingleCalls
 from obspool.telemetry.reader import read
 from obspool.waiting import Flag
 
@@ -32,12 +31,10 @@ if TYPE_CHECKING:
 
     from obspool.control.peer import Peer
     from obspool.control.protocol import Request
+    from obspool.handle import Handle
     from obspool.jobs import Job
     from obspool.loop import Loop
     from obspool.telemetry.snapshot import Snapshot
-
-# A larger item isn't sent by a caller's thread: a channel need not take it at once.
-DIRECT_BYTES = 4096
 
 # How long `stats` waits for the latest counts (seconds); after that it takes those that are there.
 STATS_PATIENCE = 0.5
@@ -59,6 +56,7 @@ class Core:
         self.calls = loop.calls
         self.decoder = loop.decoder
         self.ended = loop.ended
+        self.singles = SingleCalls(loop)
         self.pid = os.getpid()
         self.max_tasks = loop.supervisor.max_tasks
         self.metrics_url: str | None = None
@@ -120,6 +118,7 @@ class Core:
             copy: whether the caller may change large objects before they are sent.
             here: feed it before this returns.
         """
+        self.singles.stream = None  # what comes after this job comes in another stream
         feeder = Feeder(job, items, self.engine)
         job.caller = call
         self.post(self._loop.submit, job)
@@ -135,48 +134,24 @@ class Core:
             self.post(self._loop.cancel, job, error, False)
             raise
 
-    def run_one(self, job: Job, item: Any, *, call: int, wait: bool) -> None:
-        """Have a job of one item run.
-
-        Args:
-            job: new.
-            item: its only one.
-            call: number of the call that it is from.
-            wait: the caller waits for it, and changes nothing meanwhile.
-        """
-        began = monotonic_ns()
-        try:
-            payload = self.engine.encode(item, copy=not wait)
-        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
-            self.fail(job, error)
-            return
-        taken = monotonic_ns() - began if self.engine.pickles else 0
-        size = len(payload) if type(payload) is bytes else self.engine.size(payload)
-        job.feed_one(payload, size, taken)
-        loop = self._loop
-        if (
-            not wait
-            or loop.inbox  # maybe of this caller: what came first goes first
-            or size > DIRECT_BYTES
-            or not loop.offers.take(Claim(job, payload, call))
-        ):
-            self.post(loop.submit, job)
-
     def fail(self, job: Job, error: BaseException) -> None:
         """Have a job end with an error: it can't be sent at all."""
+        self.singles.stream = None
         job.feed_one(Unsendable(error))
         job.flawed = True
         self.post(self._loop.submit, job)
 
-    def cancel(self, job: Job, *, running: bool) -> None:
+    def cancel(self, job: Job, handle: Handle | None = None, *, running: bool) -> None:
         """Have what has not begun of a job never begin, and what runs be interrupted if `running`.
+
+        `handle`: of the call that is meant, where several share the job.
 
         Raises:
             ValueError: what runs can't be interrupted here.
         """
         if running and not self.engine.killable:
             raise ValueError("running=True needs processes: a thread can't be interrupted or ended")
-        self.post(self._loop.cancel, job, CancelledError("the call was cancelled"), running)
+        self.post(self._loop.cancel, job, CancelledError("the call was cancelled"), running, handle)
 
     def check(self) -> None:
         """See that the pool can take work.
@@ -200,11 +175,13 @@ class Core:
     def close(self, by: str = "the program") -> None:
         """Take no more work; end when all is done."""
         self._loop.close_asked = True
+        self.singles.stream = None
         self.post(self._loop.close, by)
 
     def terminate(self, by: str = "the program") -> None:
         """End now."""
         self._loop.close_asked = self._loop.terminate_asked = True
+        self.singles.stream = None
         self.post(self._loop.terminate, by)
 
     def pause(self, by: str = "the program") -> None:
@@ -334,7 +311,8 @@ class Core:
                 (this is a signal handler that interrupted it, or code that it runs).
         """
         _fork.settle()
-        if not (self.terminating or self.ended.is_set()) and self.calls.is_in_one():
+        within = self.calls.is_in_one() or self._loop.loans.is_in_one()
+        if within and not (self.terminating or self.ended.is_set()):
             raise RuntimeError(
                 "join() would wait for itself: it was called within a call on the same pool, by a "
                 "signal handler or by code that the call runs; join later, or terminate"

@@ -37,7 +37,8 @@ class Handle:
         """Let go of the job, which is over."""
         job = self._job
         if job is not None:
-            self._counts = job.counts()
+            if not job.shared:
+                self._counts = job.counts()
             self._job = None
 
     def progress(self) -> Progress:
@@ -65,5 +66,5 @@ class Handle:
         job, pool = self._job, self._pool
         if job is None or pool is None:
             return False
-        pool._live().cancel(job, running=running)  # noqa: SLF001 - the pool's own object
+        pool._live().cancel(job, self, running=running)  # noqa: SLF001 - the pool's own object
         return True

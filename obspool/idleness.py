@@ -33,6 +33,7 @@ class Idleness:
         self._since = now
         self._reason = RECYCLING
         self._idle = self._recycling = 0
+        self._fresh = 0  # what was added since the sums were last shown
 
     def advance(self, now: int) -> None:
         """Add the time that has passed."""
@@ -40,18 +41,30 @@ class Idleness:
         if passed > 0:
             self._since = now
             self.totals[self._reason] += passed * self._idle
+            self._fresh += passed * self._idle
             self.totals[RECYCLING] += passed * self._recycling
 
     def change(self, now: int, reason: int, idle: int, recycling: int) -> None:
         """Say that from now on so many workers are idle, for the reason, and so many recycling."""
         self.advance(now)
-        self._reason = reason
+        if reason != self._reason:
+            self._reason, self._fresh = reason, 0
         self._idle, self._recycling = idle, recycling
 
-    def was_busy(self, since: int) -> None:
-        """Say that since then one of the idle ones is not: a caller sent it work."""
-        self.advance(since)
-        self._idle = max(0, self._idle - 1)
+    def was_busy(self, taken: int, now: int) -> None:
+        """Say that idle ones were not for so long (ns) in all: callers had them.
+
+        Sums never fall: what was shown already stays.
+        """
+        self.advance(now)
+        taken = min(taken, self._fresh)
+        self._fresh -= taken
+        self.totals[self._reason] -= taken
+
+    def show(self, now: int) -> None:
+        """Bring the sums up to date, to be shown."""
+        self.advance(now)
+        self._fresh = 0
 
 
 def without_worker(slots: Sequence[Slot]) -> int:

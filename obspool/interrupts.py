@@ -16,7 +16,6 @@ from obspool.words import ExitReason
 if TYPE_CHECKING:
     from obspool.engines.protocol import Engine
     from obspool.jobs import Job, Sent
-    from obspool.offers import Offers
     from obspool.supervisor import Supervisor, Worker
 
 # An item that goes on when it was interrupted is ended with its worker after this (seconds).
@@ -35,14 +34,11 @@ class Interrupts:
         look_at: when to look again though nothing happened, ns.
     """
 
-    def __init__(
-        self, engine: Engine, supervisor: Supervisor, offers: Offers, *, balance: bool
-    ) -> None:
+    def __init__(self, engine: Engine, supervisor: Supervisor, *, balance: bool) -> None:
         """`balance=False`: a chunk of another job is never cut."""
         self._whole = not balance
         self._engine = engine
         self._supervisor = supervisor
-        self._offers = offers
         self._timed = False  # there was a job whose items may run for so long only
         self._cancelled: dict[int, Job] = {}  # those of which something may still run
         self._wait = _AGAIN
@@ -79,7 +75,7 @@ class Interrupts:
 
     def _take_back(self, worker: Worker, begun: int) -> None:
         """Ask for what has not begun of cancelled jobs, and so for what is behind it."""
-        if not self._cancelled or self._offers.is_expected(worker.id):
+        if not self._cancelled:
             return
         for sent in worker.outstanding:
             if sent.job.dropped is not None and sent.first + sent.count > begun:

@@ -20,6 +20,7 @@ from obspool.waiting import Waiters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from obspool.callbacks import Callbacks
     from obspool.decoding import Decoder
     from obspool.jobs import Job
 
@@ -92,6 +93,10 @@ class WeakSink:
         iterator = self._iterator()
         if iterator is not None:
             iterator.tell()
+
+    def finish(self, _callbacks: Callbacks) -> None:
+        """Say that all is there."""
+        self.tell()
 
 
 class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
@@ -260,6 +265,10 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
         self._all = True
         self._pool = None
         self._waiters.tell()
+
+    def finish(self, _callbacks: Callbacks) -> None:
+        """Say that all is there."""
+        self.tell()
 
 
 # To take the time of each quick item's decoding would cost 3 %: it is that of every sixteenth.

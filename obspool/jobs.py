@@ -13,6 +13,7 @@ from obspool.words import JobKind, Outcome
 if TYPE_CHECKING:
     from threading import Lock, Thread
 
+    from obspool.callbacks import Callbacks
     from obspool.functions import Function
     from obspool.iterators import Room
     from obspool.supervisor import Worker
@@ -42,9 +43,12 @@ class Sink(Protocol):
     def tell(self) -> None:
         """Wake whoever waits."""
 
+    def finish(self, callbacks: Callbacks) -> None:
+        """Wake whoever waits, after the callback if there is one."""
+
 
 class Job:
-    """A call on the pool.
+    """A call on the pool; or several (see `streams`), where it is `shared`.
 
     The feeder (one thread) appends to `pending`, the scheduler's thread takes from it; each of the
     other fields has one writer too.
@@ -118,6 +122,8 @@ class Job:
         "timeout",
     )
 
+    shared = False
+
     def __init__(
         self,
         kind: JobKind,
@@ -183,6 +189,11 @@ class Job:
             return self.items_done == self.items_taken
         return self.fed and self.items_done == self.items_fed
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is to be done, though it has not ended."""
+        return False
+
     def items_total(self) -> int | None:
         """Return how many items there are, as far as that is known."""
         return self.items_fed if self.fed else self.length
@@ -191,12 +202,20 @@ class Job:
         """Return how many items are done, how many there are, and how many failed."""
         return self.items_done, self.items_total(), self.errors
 
-    def feed_one(self, payload: Any, size: int = 0, dump_time: int = 0) -> None:
-        """Feed all of a job of one item; it has so many bytes, and took so long to pickle (ns)."""
+    def feed_one(self, payload: Any) -> None:
+        """Feed all of a job of one item."""
         self.pending.append(payload)
-        self.bytes_fed, self.dump_time = size, dump_time
         self.items_fed = self.tasks_fed = 1
         self.fed = True
+
+    def oldest(self) -> int:
+        """Return when the first of the tasks pending was submitted, ns."""
+        return self.submitted
+
+    def take(self, number: int) -> tuple[list[Any], int]:
+        """Take so many single items; return their payloads, and when they were submitted."""
+        pending = self.pending
+        return [pending.popleft() for _ in range(number)], self.submitted
 
     def taken(self, tasks: int, items: int) -> None:
         """Note that so much of what was pending is on its way."""
@@ -208,6 +227,16 @@ class Job:
     def task_bytes(self) -> int:
         """Return the mean size of a task's payload, at least 1."""
         return self.bytes_fed // (self.tasks_fed or 1) + 1
+
+    def finish(self, callbacks: Callbacks) -> None:
+        """Hand over what has ended."""
+        self.sink.finish(callbacks)
+
+    def refuse(self, error: BaseException) -> None:
+        """End with an error, for any thread: nobody will run it."""
+        self.cancelled = True
+        self.sink.receive(0, 1, PARENT_ERROR, [error])
+        self.sink.tell()
 
     def release_feeder(self) -> None:
         """Let a feeder go on that waits, unless it is too far ahead."""
@@ -236,6 +265,7 @@ class Sent:
         failed: an item of this chunk failed.
         attempts: workers that died with this at the head of what they had, not begun.
         losses: workers that died with items of this begun, and so how often it has run again.
+        submitted: when its first item was, ns.
     """
 
     __slots__ = (
@@ -249,10 +279,21 @@ class Sent:
         "payloads",
         "received",
         "skip",
+        "submitted",
     )
 
-    def __init__(self, job: Job, item: int, count: int, payloads: list[Any], skip: int = 0) -> None:
+    def __init__(
+        self,
+        job: Job,
+        item: int,
+        count: int,
+        payloads: list[Any],
+        *,
+        skip: int = 0,
+        submitted: int = 0,
+    ) -> None:
         self.job = job
+        self.submitted = submitted or job.submitted
         self.item = item
         self.first = 0
         self.count = count
@@ -273,9 +314,11 @@ class Sent:
         count = self.count - offset
         self.count = offset
         if self.job.listed:
-            tail = Sent(self.job, self.item + offset, count, self.payloads, self.skip + offset)
+            skip = self.skip + offset
+            tail = Sent(self.job, self.item + offset, count, self.payloads, skip=skip)
         else:
-            tail = Sent(self.job, self.item + offset, count, self.payloads[offset:])
+            rest = self.payloads[offset:]
+            tail = Sent(self.job, self.item + offset, count, rest, submitted=self.submitted)
             del self.payloads[offset:]
         tail.attempts = 0 if offset else self.attempts
         tail.losses = self.losses

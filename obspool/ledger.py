@@ -11,12 +11,14 @@ from a worker or was lost before it began, is two tasks from then on, and is cou
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from obspool.feeder import Unsendable
 from obspool.jobs import PARENT_ERROR, Job, Sent
 from obspool.losses import ATTEMPTS, cancelled_error, lost_error, overdue_error
 from obspool.messages import Kind
+from obspool.streams import Stream
 from obspool.telemetry.recorder import IN, KINDS, OUTCOMES, Recorder
 from obspool.words import ExitReason, JobKind, Outcome
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from obspool.engines.protocol import Exited
     from obspool.messages import Part
+    from obspool.results import AsyncResult
     from obspool.supervisor import Worker
 
 _OK = OUTCOMES.index(Outcome.OK)
@@ -35,7 +38,8 @@ _LOST = OUTCOMES.index(Outcome.LOST)
 _SKIPPED = OUTCOMES.index(Outcome.SKIPPED)
 
 _APPLY = JobKind.APPLY
-_FAILURES = {Kind.ERROR: _ERROR, Kind.TIMEOUT: _TIMEOUT, Kind.CANCELLED: _CANCELLED}
+# Outcomes, as they are counted, by the kind of a part.
+FAILURES = {Kind.ERROR: _ERROR, Kind.TIMEOUT: _TIMEOUT, Kind.CANCELLED: _CANCELLED}
 
 
 class Ledger:
@@ -60,13 +64,25 @@ class Ledger:
         self.wide = 0
 
     def submit(self, job: Job) -> None:
-        """Take a job in; its feeder may have begun, and may have ended, already."""
+        """Take a job in; its feeder may have begun, and may have ended, already.
+
+        A shared one may come again: somebody appended to it when it had ended.
+        """
         self.jobs[job.id] = job
+        if job.shared:
+            job.dropped = None
+            return
         self.wide += job.kind is not _APPLY
         self._recorder.job_submitted(job)
 
+    def busy(self) -> bool:
+        """Tell whether anything is left to do."""
+        return not all(job.idle for job in self.jobs.values())
+
     def count_fed(self, job: Job) -> None:
         """Count what the job's feeder has fed meanwhile."""
+        if isinstance(job, Stream):
+            job.look()
         tasks, items = job.tasks_fed, job.items_fed  # the feeder's; read once
         new = tasks - job.tasks_counted
         recorder = self._recorder
@@ -76,6 +92,8 @@ class Ledger:
             if job.listed:
                 self._count_sizes(job, new)
             else:
+                if job.shared:
+                    recorder.calls_submitted(new)
                 recorder.task_items[0] += new
                 recorder.task_items[-1] += new
         size, dump = job.bytes_fed, job.dump_time
@@ -103,12 +121,13 @@ class Ledger:
         self.wide -= job.kind is not _APPLY
         if job.dropped is None:
             self.count_fed(job)
-        self._recorder.job_completed(job, job.failed_outcome)
+        if not job.shared:
+            self._recorder.job_completed(job, job.failed_outcome)
         number = job.function.number
         for worker in job.holders:
             worker.known.discard(number)
             worker.forget.append(number)
-        self.finished.append(job)
+        self._end(job)
 
     def take(self, job: Job, room: int) -> Sent | None:
         """Take what is to be sent next of what the feeder has fed.
@@ -135,15 +154,9 @@ class Ledger:
         count = min(room, len(pending))
         if job.flawed:
             count = next((i for i in range(count) if type(pending[i]) is Unsendable), count)
-        payloads = [pending.popleft() for _ in range(count)]
+        payloads, submitted = job.take(count)
         self._taken(job, count, count)
-        return Sent(job, item, count, payloads)
-
-    def take_only(self, job: Job) -> Sent:
-        """Take the item of a job that has one."""
-        payload = job.pending.popleft()
-        self._taken(job, 1, 1)
-        return Sent(job, 0, 1, [payload])
+        return Sent(job, item, count, payloads, submitted=submitted)
 
     def _taken(self, job: Job, tasks: int, items: int) -> None:
         job.taken(tasks, items)
@@ -157,8 +170,26 @@ class Ledger:
         """Give items an outcome that the parent made."""
         if job.failed_outcome is Outcome.OK:
             job.failed_outcome = outcome
-        job.receive(item, count, PARENT_ERROR, [error] * count)
-        self._recorder.items_completed[OUTCOMES.index(outcome)] += count
+        errors = [error] * count
+        self._hand_over(job, item, count, PARENT_ERROR, errors, OUTCOMES.index(outcome))
+
+    def _hand_over(
+        self, job: Job, item: int, count: int, kind: int, payloads: list[Any], outcome: int
+    ) -> None:
+        """Give the outcome of items to their job."""
+        self._recorder.items_completed[outcome] += count
+        if isinstance(job, Stream):
+            began = job.settle(item, count, kind, payloads)
+            now = monotonic_ns()
+            self._recorder.calls_completed(outcome, [now - at for at in began])
+            self._end(job)
+        else:
+            job.receive(item, count, kind, payloads)
+
+    def _end(self, job: Job) -> None:
+        """See that what has ended of a job is handed over at the end of the round."""
+        if not self.finished or self.finished[-1] is not job:
+            self.finished.append(job)
 
     # -- outcomes from workers
 
@@ -195,21 +226,20 @@ class Ledger:
     ) -> int:
         job = sent.job
         outcome = _OK
-        if kind in _FAILURES:
-            outcome = _FAILURES[kind]
+        if kind in FAILURES:
+            outcome = FAILURES[kind]
             sent.failed = True
         elif kind == Kind.SKIPPED:
             outcome = _SKIPPED
         item = sent.item + sent.received
         sent.received += count
-        self._recorder.items_completed[outcome] += count
         whole = sent.received == sent.count
         if whole:
             worker.outstanding.popleft()
         done = int(whole) if job.listed else count
         if done:
             self._complete(worker, done, _ERROR if sent.failed and job.listed else outcome)
-        job.receive(item, count, kind, payloads)
+        self._hand_over(job, item, count, kind, payloads, outcome)
         if job.done:
             self.collect(job)
         return done
@@ -220,6 +250,35 @@ class Ledger:
             worker.tasks_done += tasks
         self._recorder.tasks_outstanding -= tasks
         self._recorder.tasks_completed[outcome] += tasks
+
+    # -- calls that go their own way
+
+    def single_out(
+        self, stream: Stream, result: AsyncResult, workers: Iterable[Worker]
+    ) -> Job | None:
+        """Make a call of a stream a job of its own; None when it has its outcome already."""
+        self.count_fed(stream)
+        found = stream.part(result)
+        if found is None:
+            return None
+        index, (payload, submitted, _) = found
+        job = Job(
+            *(stream.kind, stream.function, stream.call, 1, result),
+            retries=stream.retries,
+            timeout=stream.timeout,
+        )
+        job.submitted = submitted
+        job.feed_one(payload)
+        job.tasks_counted = job.items_counted = 1  # by the stream
+        result.attach(job)
+        self.jobs[job.id] = job
+        if index is not None:
+            job.take(1)
+            job.taken(1, 1)
+            for runs in (self.again, *(worker.outstanding for worker in workers)):
+                _single_out(runs, stream, index, job)
+        self.collect(stream)
+        return job
 
     # -- back into the queue
 
@@ -366,12 +425,13 @@ class Ledger:
             return
         job.cancelled = True
         fed = job.fed  # before the count, and before `pending` is emptied
+        job.fed = fed or job.shared
         self.count_fed(job)
         while job.pending:
             sent = self.take(job, len(job.pending))
             if sent is not None:
                 self._give_up(sent, error)
-        if not fed:
+        if not fed and not job.shared:
             job.failed_outcome = Outcome.CANCELLED
             job.sink.receive(job.items_taken, 1, PARENT_ERROR, [error])
         job.dropped = error
@@ -395,3 +455,22 @@ class Ledger:
         self._settle(sent.job, sent.item, sent.count, error, outcome)
         self._recorder.tasks_completed[OUTCOMES.index(outcome)] += sent.tasks
         self.collect(sent.job)
+
+
+def _single_out(runs: deque[Sent], stream: Stream, index: int, job: Job) -> None:
+    """Give one item of a stream to a job of its own, if it is in these runs and not received."""
+    for at, sent in enumerate(runs):
+        if sent.job is stream and sent.item <= index < sent.item + sent.count:
+            offset = index - sent.item
+            own = sent.tail(offset)
+            own.first = sent.first + offset
+            pieces = [sent, own] if sent.count > sent.received else [own]
+            if own.count > 1:
+                rest = own.tail(1)
+                rest.first = own.first + 1
+                pieces.append(rest)
+            own.job, own.item = job, 0
+            before = list(runs)
+            runs.clear()
+            runs.extend([*before[:at], *pieces, *before[at + 1 :]])
+            return

@@ -30,6 +30,7 @@ from obspool.engines.protocol import (
     Event,
     Exited,
     HookFailed,
+    Leaving,
     Ready,
     Results,
     Revoked,
@@ -39,12 +40,12 @@ from obspool.engines.protocol import (
 from obspool.errors import PoolBrokenError, PoolTerminatedError
 from obspool.interrupts import Interrupts
 from obspool.iterators import IMapIterator, WeakSink
-from obspool.jobs import PARENT_ERROR
 from obspool.ledger import Ledger
-from obspool.offers import Offers
+from obspool.loans import Loans
 from obspool.recycling import Recycling
 from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
+from obspool.streams import Stream
 from obspool.supervisor import Supervisor
 from obspool.telemetry.layout import COUNTERS
 from obspool.telemetry.recorder import Recorder
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
     from obspool.announcement import Announcement
     from obspool.engines.protocol import WorkerId
+    from obspool.handle import Handle
     from obspool.jobs import Job
     from obspool.telemetry.segment import Segment
 
@@ -110,16 +112,16 @@ class Loop:
         self._ledger = Ledger(self._recorder)
         self.calls = Calls()
         self.decoder = Decoder(engine)
-        self.offers = Offers(engine, self.calls)
+        self.loans = Loans(engine, self._recorder)
         self._recycling = Recycling(engine, self.supervisor, max_memory=max_memory, max_age=max_age)
         self._scheduler = Scheduler(
             engine,
             self._recorder,
             self.supervisor,
             self._ledger,
-            self.offers,
+            self.loans,
             self._recycling,
-            Interrupts(engine, self.supervisor, self.offers, balance=balance),
+            Interrupts(engine, self.supervisor, balance=balance),
             balance=balance,
         )
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -163,8 +165,9 @@ class Loop:
             self.engine.wake()
 
     def job(self, number: int) -> Job | None:
-        """Return the job with this id, None if it has ended."""
-        return self._ledger.jobs.get(number)
+        """Return the job with this id, None if it has ended, or is of calls that only share it."""
+        job = self._ledger.jobs.get(number)
+        return None if job is None or job.shared else job
 
     def _count_callback_error(self) -> None:
         # At once, from the callbacks' thread: the last callback may outlast the scheduler's.
@@ -201,11 +204,17 @@ class Loop:
         if self.supervisor.broken is not None:
             self._fail(self.supervisor.broken)
         elif self._terminated_at is not None or self.supervisor.ending:
-            self._fail(_terminated_error())
+            self._fail(terminated_error())
 
-    def cancel(self, job: Job, error: BaseException, running: bool) -> None:
-        """Have what has not begun of a job never begin."""
-        self._scheduler.cancel(job, error, time.monotonic_ns(), running=running)
+    def cancel(
+        self, job: Job, error: BaseException, running: bool, handle: Handle | None = None
+    ) -> None:
+        """Have what has not begun of a job never begin, or of the call that gave the handle."""
+        now = time.monotonic_ns()
+        if isinstance(job, Stream) and isinstance(handle, AsyncResult):
+            self._scheduler.cancel_call(job, handle, error, now, running=running)
+        else:
+            self._scheduler.cancel(job, error, now, running=running)
 
     def note(self, text: str) -> None:
         """Record that a command came."""
@@ -215,6 +224,7 @@ class Loop:
         """Take no more work, and end when all is done."""
         if not self._closing:
             self._closing = True
+            self._scheduler.end_streams()
             self._show_state()
             self._recorder.event(EventKind.POOL_CLOSING, f"close() by {by}")
 
@@ -272,8 +282,8 @@ class Loop:
         self._terminated_at = time.monotonic_ns()
         self._show_state()
         self._recorder.event(EventKind.POOL_CLOSING, f"terminate() by {by}")
-        self._abandoned = bool(self._ledger.jobs)
-        self._fail(_terminated_error())
+        self._abandoned = self._ledger.busy()
+        self._fail(terminated_error())
         self.supervisor.kill_all(hard=False)
 
     # -- the rounds
@@ -313,12 +323,12 @@ class Loop:
         now = time.monotonic_ns()
         # Before the inbox is emptied: nothing comes later.
         quiet = self.close_asked and not self.calls
-        self._scheduler.settle()  # before the answers to it
-        self._unrecorded = self._unrecorded or bool(events or self.inbox)
+        served = self._scheduler.settle(now)
+        self._unrecorded = self._unrecorded or served or bool(events or self.inbox)
         for event in events:
             self._handle(event, now)
         if self.inbox:
-            self._scheduler.withdraw()
+            self._scheduler.recall()
         while self.inbox:
             action, arguments = self.inbox.popleft()
             action(*arguments)
@@ -326,10 +336,12 @@ class Loop:
             self._scheduler.dispatch(now)
         else:
             self._scheduler.rest(now)
+            if self._ledger.jobs:  # a caller has left a call since
+                self._fail(terminated_error())
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
-            self.supervisor.shut_down()
+            self._shut_down()
         self.announcement.make_if_due(now)
         if now - self._beat_at >= _HEARTBEAT or self._terminated_at is not None:
             self._beat(now)
@@ -339,6 +351,11 @@ class Loop:
         self._tell()
         self._scheduler.release_feeders()
         return self.supervisor.ending and (not self.supervisor.workers or self._given_up(now))
+
+    def _shut_down(self) -> None:
+        """Have the workers end, unless a caller still has one of them."""
+        if self._scheduler.recall() and not self._ledger.jobs:
+            self.supervisor.shut_down()
 
     def _timeout(self) -> float:
         if self.inbox:
@@ -363,6 +380,8 @@ class Loop:
                 self.supervisor.distrust(event.worker)
         elif isinstance(event, Ready):
             self.supervisor.ready(event.worker)
+        elif isinstance(event, Leaving):
+            self._scheduler.recall([event.worker])
         elif isinstance(event, Exited):
             self._scheduler.exited(event)
             self._see_opened(event.worker)
@@ -397,7 +416,7 @@ class Loop:
         self.supervisor.kill_all(hard=True)
 
     def _fail(self, error: BaseException) -> None:
-        self._scheduler.give_up()
+        self._scheduler.recall()
         self._ledger.fail_all(self.supervisor.workers.values(), error)
         self._scheduler.clear()
         self._tell()
@@ -430,10 +449,7 @@ class Loop:
         """Hand over what has ended."""
         finished, self._ledger.finished = self._ledger.finished, []
         for job in finished:
-            if isinstance(job.sink, AsyncResult) and job.sink.has_callback():
-                self.callbacks.add(job.sink)
-            else:
-                job.sink.tell()
+            job.finish(self.callbacks)
 
     def _record(self, now: int) -> None:
         """Bring the segment up to date."""
@@ -460,7 +476,7 @@ class Loop:
         if self.supervisor.broken:
             outcome = PoolOutcome.BROKEN
         try:
-            self._fail(_terminated_error())
+            self._fail(terminated_error())
             self._recorder.event(EventKind.POOL_ENDED, outcome.value)
             self._record(time.monotonic_ns())
             self.announcement.make(ended=True)
@@ -475,6 +491,7 @@ class Loop:
             self.ended.set()
             self.announcement.give_up()
             self._refuse_all()
+            self._fail(terminated_error())  # what callers have left meanwhile
             self.callbacks.close()
             self.opened.set()
 
@@ -487,9 +504,7 @@ class Loop:
                 return
             if action == self.submit:
                 job: Job = arguments[0]
-                job.cancelled = True
-                job.sink.receive(0, 1, PARENT_ERROR, [_terminated_error()])
-                job.sink.tell()
+                job.refuse(terminated_error())
 
     def after_fork_in_child(self) -> None:
         """Nothing runs here: whoever waits, waits for nothing."""
@@ -498,5 +513,6 @@ class Loop:
         self.announcement.give_up()
 
 
-def _terminated_error() -> PoolTerminatedError:
+def terminated_error() -> PoolTerminatedError:
+    """Return the error of what the pool will not run any more."""
     return PoolTerminatedError("the pool was terminated before this result was there")

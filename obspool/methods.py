@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 # A job of at most so many tasks is pickled in the caller's thread: it costs less than a thread.
 SMALL_JOB = 64
 
-# How long `apply` waits (seconds) until it sees to it that its job is counted and balanced.
-UNTOLD_TIME = 0.01
-
 
 class Terms(NamedTuple):
     """What a call asks for besides its work; what is None the pool decides."""
@@ -100,11 +97,7 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        result = self._apply(func, args, kwds, Terms(timeout, retries), wait=True)
-        result.wait(UNTOLD_TIME)
-        if not result.ready():
-            self._live().engine.wake()  # the scheduler may not know of it yet
-        return result.get()
+        return self._apply(func, args, kwds, Terms(timeout, retries), wait=True).get()
 
     def apply_async(
         self,
@@ -128,6 +121,12 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
+        core = self._live()
+        if timeout is None and retries is None:
+            result = AsyncResult(self, core.decoder, callback, error_callback)
+            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
+            if core.singles.append(func, call, item, result):
+                return result
         return self._apply(func, args, kwds, Terms(timeout, retries), callback, error_callback)
 
     def _apply(
@@ -142,15 +141,25 @@ class Methods:
         wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
-        with Calling(core) as number:
+        with Calling(core):
             self._check_running()
-            terms = terms.resolved(self)
+            usual = terms.timeout is None and terms.retries is None
+            timeout, retries, _ = terms.resolved(self)
             result = AsyncResult(self, core.decoder, callback, error_callback)
             call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-            job = self._job(JobKind.APPLY, func, call, 1, result, terms)
-            result.attach(job)
-            if job is not None:
-                core.run_one(job, item, call=number, wait=wait)
+            function = self._function(JobKind.APPLY, func, result)
+            if function is None:
+                return result
+            try:
+                core.singles.begin(
+                    *(func, function, call, item, result),
+                    retries=retries or 0,
+                    timeout=timeout or 0.0,
+                    usual=usual,
+                    wait=wait,
+                )
+            except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+                core.fail(Job(JobKind.APPLY, function, call, 1, result), error)
             return result
 
     def map(
@@ -348,6 +357,16 @@ class Methods:
                 core.run(job, iterable, call=number, copy=True, here=False)
         return result
 
+    def _function(self, kind: JobKind, func: Callable[..., Any], sink: Any) -> Function | None:
+        """Make a function ready to travel; None when it can't be, and so its call has failed."""
+        core = self._live()
+        try:
+            return core.engine.encode_function(func)
+        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+            function = Function(0, None, kept=True, name=name_of(func))
+            core.fail(Job(kind, function, Call.ONE, 1, sink), error)
+            return None
+
     def _job(
         self,
         kind: JobKind,
@@ -358,12 +377,8 @@ class Methods:
         terms: Terms,
     ) -> Job | None:
         """Make a call a job; None when the function can't be sent, and so it has failed."""
-        core = self._live()
-        try:
-            function = core.engine.encode_function(func)
-        except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
-            function = Function(0, None, kept=True, name=name_of(func))
-            core.fail(Job(kind, function, call, 1, sink), error)
+        function = self._function(kind, func, sink)
+        if function is None:
             return None
         stops = kind in {JobKind.MAP, JobKind.STARMAP} and not terms.return_exceptions
         return Job(

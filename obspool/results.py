@@ -21,6 +21,7 @@ from obspool.waiting import Waiters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from obspool.callbacks import Callbacks
     from obspool.decoding import Decoder
 
 
@@ -44,6 +45,16 @@ def is_of_items(kind: int, payload: Any) -> bool:
 class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of `apply_async`; see `multiprocessing.pool.AsyncResult`."""
 
+    # What most of them never change, and need no room for.
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    _counts: tuple[int, int | None, int] = (1, 1, 0)
+    _waiters: Waiters | None = None  # made by the first who waits
+    _told = False
+    _error: tuple[int, Any] | None = None
+    _payload: Any = None
+    _decoded: tuple[bool, Any] | None = None
+
     def __init__(
         self,
         pool: Any,
@@ -53,13 +64,9 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     ) -> None:
         self._pool = pool  # alive as long as it works for this result, as in the stdlib
         self._decode = decode
-        self._callback = callback
-        self._error_callback = error_callback
-        self._waiters = Waiters()
-        self._told = False
-        self._error: tuple[int, Any] | None = None
-        self._payload: Any = None
-        self._decoded: tuple[bool, Any] | None = None
+        if callback is not None or error_callback is not None:
+            self._callback = callback
+            self._error_callback = error_callback
 
     def ready(self) -> bool:
         """Return whether the call has completed."""
@@ -85,7 +92,17 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout (seconds) is over."""
         if not self._told:
-            self._waiters.wait_until(self.ready, timeout)
+            self._own_waiters().wait_until(self.ready, timeout)
+
+    def _own_waiters(self) -> Waiters:
+        """Return who waits; one object for all threads, which those that tell look for last."""
+        waiters: Waiters = self.__dict__.setdefault("_waiters", Waiters())
+        return waiters
+
+    def _wake(self) -> None:
+        """Wake whoever waits."""
+        if self._waiters is not None:
+            self._waiters.tell()
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the result when it arrives.
@@ -141,6 +158,10 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         # Also the one that isn't called: dropping it may run user code, which is that thread's.
         return self._callback is not None or self._error_callback is not None
 
+    def finish(self, callbacks: Callbacks) -> None:
+        """Say that the result is there, once its callback has run."""
+        tell_all([self], callbacks)
+
     def run_callback(self) -> None:
         """Call the callback, in its own thread; what it raises becomes the error of this result.
 
@@ -163,7 +184,27 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._told = True
         self._pool = None
         self._callback = self._error_callback = None
-        self._waiters.tell()
+        self._wake()
+
+
+def fill(results: list[AsyncResult], kind: int, payloads: list[Any]) -> None:
+    """Give results of single calls their outcomes; all are of this kind."""
+    if kind in FAILURES:
+        for result, payload in zip(results, payloads, strict=True):
+            result._error = (kind, payload)  # noqa: SLF001 - its own module
+            result._counts = (1, 1, 1)  # noqa: SLF001
+    else:
+        for result, payload in zip(results, payloads, strict=True):
+            result._payload = payload  # noqa: SLF001
+
+
+def tell_all(results: list[AsyncResult], callbacks: Callbacks) -> None:
+    """Say that results are there; first those with a callback get it called."""
+    for result in results:
+        if result.has_callback():
+            callbacks.add(result)
+        else:
+            result.tell()
 
 
 class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
@@ -200,7 +241,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
             self._parts[first] = (count, kind, payloads)
             if len(self._parts) >= DUE_PARTS or count >= DUE_ITEMS or not _small(payloads[0]):
                 self._due = True
-                self._waiters.tell()
+                self._wake()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout is over; decode what comes meanwhile."""
@@ -209,7 +250,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 return
-            self._waiters.wait(self._something, left)
+            self._own_waiters().wait(self._something, left)
             # Only where nothing can fail: what else there is to decode is the outcome's affair.
             if self._due and not self._told:
                 self._due = False

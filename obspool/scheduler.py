@@ -23,13 +23,17 @@ from obspool.telemetry.recorder import OUT
 from obspool.words import ExitReason, WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from obspool.calls import Calls
-    from obspool.engines.protocol import Engine, Exited, Results, Revoked
+    from obspool.engines.protocol import Engine, Exited, Results, Revoked, WorkerId
     from obspool.interrupts import Interrupts
     from obspool.jobs import Job, Sent
     from obspool.ledger import Ledger
-    from obspool.offers import Claim, Offer, Offers
+    from obspool.loans import Loan, Loans
     from obspool.recycling import Recycling
+    from obspool.results import AsyncResult
+    from obspool.streams import Stream
     from obspool.supervisor import Supervisor, Worker
     from obspool.telemetry.recorder import Recorder
 
@@ -51,10 +55,6 @@ BATCH_BYTES = 1 << 20
 _tasks = attrgetter("tasks", "asked_at")
 
 
-def _submitted(taken: tuple[Offer, Claim]) -> int:
-    return taken[1].job.submitted
-
-
 class Scheduler:
     """Gives work to workers."""
 
@@ -64,7 +64,7 @@ class Scheduler:
         recorder: Recorder,
         supervisor: Supervisor,
         ledger: Ledger,
-        offers: Offers,
+        loans: Loans,
         recycling: Recycling,
         interrupts: Interrupts,
         *,
@@ -75,7 +75,7 @@ class Scheduler:
         self._supervisor = supervisor
         self._ledger = ledger
         self._balancer = Balancer(engine, balance=balance)
-        self._offers = offers
+        self._loans = loans
         self._recycling = recycling
         self._interrupts = interrupts
         self._idleness = Idleness(recorder.idle, monotonic_ns())
@@ -86,12 +86,27 @@ class Scheduler:
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
 
     def submit(self, job: Job) -> None:
-        """Take a job's tasks into the queue."""
+        """Take a job's tasks into the queue; what comes after them comes in another stream."""
+        self.end_streams(job)
         self._interrupts.watch(job)
         self._ledger.submit(job)
         self._queue[job.id] = job
         self._feeding[job.id] = job
         self._see_fed()
+
+    def _queue_streams(self) -> None:
+        """Queue the streams to which something was appended: behind all others, as it came last."""
+        for job in self._feeding.values():
+            if job.shared and job.pending:
+                self._queue[job.id] = job
+
+    def end_streams(self, but: Job | None = None) -> None:
+        """Have nothing more appended to streams."""
+        for job in list(self._feeding.values()):
+            if job.shared and job is not but:
+                job.fed = True
+                if job.pending:  # whoever appends from here on sees that it has ended
+                    self._queue[job.id] = job
 
     def clear(self) -> None:
         """Forget the queue: every job in it has ended."""
@@ -120,7 +135,9 @@ class Scheduler:
         gone = [
             job
             for job in self._feeding.values()
-            if calls.is_over(job.caller) and not (job.feeder and job.feeder.is_alive())
+            if not job.shared
+            and calls.is_over(job.caller)
+            and not (job.feeder and job.feeder.is_alive())
         ]
         return [job for job in gone if not job.fed]  # asked last: it may have just been
 
@@ -132,47 +149,48 @@ class Scheduler:
     def measure(self, now: int) -> None:
         """Give the recorder the depth and the age of the queue, and the time workers were idle."""
         again, queue = self._ledger.again, self._queue
-        waiting = [sent.job.submitted for sent in again]
+        waiting = [sent.submitted for sent in again]
         waiting += [
-            job.submitted
+            job.oldest()
             for job in (*self._feeding.values(), *islice(queue.values(), 1))
             if job.pending
         ]
         self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
         self._recorder.queue_oldest = min(waiting, default=0)
-        self._idleness.advance(now)
+        self._idleness.show(now)
 
     @property
     def look_at(self) -> int | None:
         """When to dispatch again though nothing happened (ns), to balance or to end an item."""
-        ats = (self._balancer.look_at, self._interrupts.look_at, self._hold_at)
+        ats = (
+            *(self._balancer.look_at, self._interrupts.look_at),
+            *(self._hold_at, self._loans.look_at),
+        )
         return min((at for at in ats if at is not None), default=None)
 
     def dispatch(self, now: int) -> None:
         """Give work to whoever can take it; from the busy, when there is no other."""
-        offers = self._offers
-        offers.look()
+        loans = self._loans
         for worker, reason in self._recycling.due():  # first: they get nothing more
             self.retire(worker, reason)
         if self.paused:
             self._hold(now)
+        self._queue_streams()
         able = [
             slot.current
             for slot in self._supervisor.slots
             if slot.current is not None
             and slot.current.state is WorkerState.IDLE
-            and not offers.is_expected(slot.current.id)
+            and not loans.is_held(slot.current.id)
             # It has kept what it was asked for: it runs that, or is stopped, with its claim lock.
             and not (slot.current.unanswered and slot.current.outstanding)
         ]
         if not self.paused and (self._queue or self._ledger.again):
+            able = self._without_lent(able)
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
-                taken = offers.withdraw(worker.id)
-                if taken is not None:
-                    self._enter(*taken)
-                elif not self._give(worker, len(able), now):
+                if not self._give(worker, len(able), now):
                     break
         if self._feeding:
             self._see_fed()
@@ -184,7 +202,7 @@ class Scheduler:
         if not (self._queue or self._ledger.again):  # what came first goes first
             for worker in idle:
                 if worker.tasks_left > 1 and not worker.forget:
-                    offers.make(worker)
+                    loans.lend(worker, now)
         if not self._recorder.tasks_outstanding:
             self._balancer.rest()
             return
@@ -215,7 +233,7 @@ class Scheduler:
         """Begin nothing more: workers end what they run, and give back the rest."""
         self.paused = True
         self._balancer.rest()
-        self.withdraw()
+        self.recall()
 
     def resume(self) -> None:
         """Go on."""
@@ -228,8 +246,7 @@ class Scheduler:
         for worker in self._supervisor.workers.values():
             if sum(sent.count - sent.received for sent in worker.outstanding) > 1:
                 self._hold_at = now + HOLD_AFTER
-                if not self._offers.is_expected(worker.id):
-                    self._balancer.empty(worker)
+                self._balancer.empty(worker)
 
     def cancel(self, job: Job, error: BaseException, now: int, *, running: bool) -> None:
         """Have what has not begun of a job never begin; interrupt what runs, if that is asked."""
@@ -241,47 +258,69 @@ class Scheduler:
         if job.id in self._ledger.jobs:
             self._interrupts.cancel(job)
 
+    def cancel_call(
+        self, stream: Stream, result: AsyncResult, error: BaseException, now: int, *, running: bool
+    ) -> None:
+        """Cancel one call of a stream."""
+        job = self._ledger.single_out(stream, result, self._supervisor.workers.values())
+        if job is not None:
+            self.cancel(job, error, now, running=running)
+
     def retire(self, worker: Worker, reason: ExitReason) -> None:
         """Have a worker end after what it runs; what it has not begun others run."""
-        taken = self._offers.withdraw(worker.id)
-        if taken is not None:
-            self._enter(*taken)
-        if self._offers.is_expected(worker.id):  # a caller is about to write to it
+        if not self.recall([worker.id]):  # a caller has it
             self._recycling.want(worker, reason)
             return
         self._supervisor.drain(worker, reason)
         self._balancer.empty(worker)
         self._leave(worker)
 
-    # -- what callers sent themselves
+    # -- what callers do themselves
 
-    def settle(self) -> None:
-        """Enter what callers have sent, or are about to: before any answer to it is looked at."""
-        for taken in sorted(self._offers.claimed(), key=_submitted):
-            self._enter(*taken)
+    def settle(self, now: int) -> bool:
+        """Count what callers have served, take back what they left; tell whether there was any."""
+        busy = self._loans.settle(now)
+        if busy:
+            self._idleness.was_busy(busy, now)
+        self.recall(self._loans.wanted(now))
+        return busy > 0
 
-    def withdraw(self) -> None:
-        """Take all offers back: what comes now was asked for before what comes by them."""
-        for taken in self._offers.withdraw_all():
-            self._enter(*taken)
+    def recall(self, which: Iterable[WorkerId] | None = None) -> bool:
+        """Take workers back from callers, or all; tell whether no caller has one of them still."""
+        which = list(self._loans.lent() if which is None else which)
+        for loan in self._loans.returned(which):
+            self._take_over(loan)
+        return not any(map(self._loans.is_held, which))
 
-    def give_up(self) -> None:
-        """Take all offers back, and let the ledger know of what will not be sent."""
-        for _, claim in self._offers.withdraw_all():
-            self._ledger.submit(claim.job)
+    def _without_lent(self, workers: list[Worker]) -> list[Worker]:
+        """Take all workers back; return those of these that no caller has."""
+        self.recall()
+        return [worker for worker in workers if not self._loans.is_held(worker.id)]
 
-    def _enter(self, offer: Offer, claim: Claim) -> None:
-        worker = offer.worker
-        self._idleness.was_busy(claim.job.submitted)
-        self._interrupts.watch(claim.job)
-        self._ledger.submit(claim.job)
-        sent = self._ledger.take_only(claim.job)
-        worker.progress_at = claim.job.submitted
+    def _take_over(self, loan: Loan) -> None:
+        """Take over a worker, and the call that its caller has left without an answer."""
+        worker, line = loan.worker, loan.line
+        if loan.call is None or loan.call[0] < worker.next_seq:
+            line.forget()
+            self._engine.reclaim(worker.id, line)
+            return
+        _, stream, entry = loan.call
+        job = stream.apart()
+        job.pending.append(entry)
+        job.fed = True
+        self._ledger.submit(job)
+        sent = self._ledger.take(job, 1)
+        if sent is None:
+            return
+        worker.progress_at = sent.submitted
         worker.tasks = 1
         worker.tasks_left -= 1
         self._recorder.tasks_outstanding += 1
-        self._enter_sent(worker, sent)
-        self._offers.expect(offer, claim)
+        pieces: list[Piece] = []
+        self._add(worker, sent, pieces, [])
+        self._engine.reclaim(worker.id, line)
+        if loan.sent != sent.first:  # else it would come twice, to be passed over
+            self._engine.send(worker.id, Batch([], [], pieces))
 
     @staticmethod
     def _enter_sent(worker: Worker, sent: Sent) -> None:
@@ -301,7 +340,7 @@ class Scheduler:
             fed = job.fed  # before `pending`: the feeder sets it after its last append
             if job.pending:
                 return job
-            if fed:
+            if fed or job.shared:  # a stream comes back when there is something in it
                 del queue[job.id]
             else:
                 queue.move_to_end(job.id)
@@ -399,7 +438,7 @@ class Scheduler:
                 stop_on_error=job.stop_on_error,
                 first=sent.first,
                 count=sent.count,
-                submitted=job.submitted,
+                submitted=sent.submitted,
                 payloads=list(sent.payloads),
                 timeout=job.timeout,
             )
@@ -448,10 +487,6 @@ class Scheduler:
 
     def exited(self, event: Exited) -> None:
         """Settle what a worker had."""
-        taken = self._offers.withdraw(event.worker)
-        if taken is not None:
-            self._enter(*taken)
-        self._offers.forget(event.worker)
         worker = self._supervisor.exited(event)
         if worker.outstanding:
             self._ledger.lose(worker, event)

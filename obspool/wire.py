@@ -7,7 +7,8 @@
 
 The table (marshal of plain tuples: both ends are the same interpreter) has for each piece or part
 its numbers and the length of each payload, so each payload is pickled, carried and loaded alone.
-Buffers out of band are sent from where they are and received into place.
+Buffers out of band are sent from where they are and received into place. A frame of a single item
+has a record of four numbers for a table.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from obspool.serial import Payload
 
 _HEADER = struct.Struct("<IIQI")
+_RECORD = struct.Struct("<QQQQ")
+_SINGLE = struct.Struct("<IIQIQQQQ")  # both
 
 _MARSHAL = 2  # without back references: twice as fast
 
@@ -55,6 +58,11 @@ class Frame:
     RESULTS = 4
     FAILED = 5  # the initializer raised, or the finalizer: the payload is the exception
     COUNTER = 6  # a worker counts on one of the program's own counters: its name
+    ITEM = 7  # a batch of one item: its number, when it was submitted, its function, how to call it
+    RESULT = 8  # its result: its number, the kind, the time it took, and when it was done
+
+
+_OF_ONE = frozenset({Frame.ITEM, Frame.RESULT})
 
 
 def _layout(
@@ -103,6 +111,10 @@ def _frame(kind: int, records: Any, payload_lists: list[Any]) -> list[Any]:
 
 def batch_frame(batch: Batch) -> list[Any]:
     """Encode a batch."""
+    if len(batch.pieces) == 1 and not (batch.functions or batch.forget):
+        (p,) = batch.pieces
+        if p.count == 1 and not (p.chunk or p.timeout) and is_small(p.payloads[0]):
+            return [item_frame(p.first, p.submitted, p.function, p.call, p.payloads[0])]
     functions = [(f.number, f.kept, f.label) for f in batch.functions]
     pieces = [
         (
@@ -116,6 +128,38 @@ def batch_frame(batch: Batch) -> list[Any]:
         (functions, batch.forget, pieces),
         [[f.payload for f in batch.functions], *(p.payloads for p in batch.pieces)],
     )
+
+
+def is_small(payload: Payload) -> bool:
+    """Tell whether a payload may go alone in a frame that is one byte string."""
+    return type(payload) is bytes and len(payload) < IN_PLACE_BYTES
+
+
+def item_frame(first: int, submitted: int, function: int, call: int, payload: bytes) -> bytes:
+    """Encode a batch of one item, of a function that the worker has, and that may take for ever."""
+    numbers = first, submitted, function, call
+    return _SINGLE.pack(Frame.ITEM, _RECORD.size, len(payload), 0, *numbers) + payload
+
+
+def result_frame(first: int, kind: int, busy: int, ended: int, payload: bytes) -> bytes:
+    """Encode the result of one item, the time it took and when it was done, in ns."""
+    numbers = first, kind, busy, ended
+    return _SINGLE.pack(Frame.RESULT, _RECORD.size, len(payload), 0, *numbers) + payload
+
+
+def outcome_in(data: bytes, number: int) -> tuple[int, int, int, bytes] | None:
+    """Decode the result of the item with this number; None if that isn't all of the data.
+
+    Returns:
+        Its kind, the time it took and when it was done, in ns, and its payload.
+    """
+    if len(data) < _SINGLE.size:
+        return None
+    frame, _, size, _, first, kind, busy, ended = _SINGLE.unpack_from(data)
+    payload = data[_SINGLE.size :]
+    if frame != Frame.RESULT or first != number or len(payload) != size:
+        return None
+    return kind, busy, ended, payload
 
 
 def results_frame(parts: list[Part], busy: int, ended: int) -> list[Any]:
@@ -177,6 +221,9 @@ class Received:
 
     def results(self) -> tuple[list[Part], int, int]:
         """Return the parts, the time they took, and when the last was done."""
+        if self.kind == Frame.RESULT:
+            first, kind, busy, ended = self.records
+            return [Part(first, 1, kind, self.payloads[0])], busy, ended
         busy, ended, records = self.records
         parts = [
             Part(first, count, kind, payloads)
@@ -222,6 +269,16 @@ class FrameReader:
         self._start, self._end = 0, left + count
         self._parse(frames)
         self._left = bytes(memory[self._start : self._end])
+        return frames
+
+    def feed(self, read: list[bytes]) -> list[Received]:
+        """Take what somebody else has read, when nothing was left; return the frames."""
+        frames: list[Received] = []
+        data = b"".join(read)
+        self._memory[: len(data)] = data
+        self._start, self._end = 0, len(data)
+        self._parse(frames)
+        self._left = bytes(self._memory[self._start : self._end])
         return frames
 
     def _count(self, count: int) -> None:
@@ -299,6 +356,8 @@ def _open(
 ) -> Received:
     """Cut a complete frame into payloads; `shared` memory will be overwritten."""
     kind, table, size, _ = head
+    if kind in _OF_ONE:
+        return Received(kind, _RECORD.unpack_from(body), [[bytes(body[table:])]], size)
     records, lengths, packed = marshal.loads(body[:table])  # noqa: S302 - as above
     data = body[table:]
     small = bytes(data) if shared or len(data) < IN_PLACE_BYTES else None

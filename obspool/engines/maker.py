@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from obspool.engines.protocol import Plan, WorkerId
     from obspool.engines.template import Template
-    from obspool.messages import Batch
 
 T = TypeVar("T")
 
@@ -34,6 +33,8 @@ class LocalWorker:
         open: there is a channel.
         writing: the channel is full; what waits is in `sender`.
         watched: the selector looks at the process's sentinel.
+        lent: a caller may have the channel.
+        gone: it ended while it was lent.
     """
 
     id: WorkerId
@@ -47,6 +48,8 @@ class LocalWorker:
     open: bool = True
     writing: bool = False
     watched: bool = False
+    lent: bool = False
+    gone: bool = False
 
     def start(self) -> None:
         """Start the process.
@@ -61,7 +64,7 @@ class LocalWorker:
             _fork.keep()
 
     def hang_up(self) -> None:
-        """Close the channel, as soon as no caller's thread is about to write to it."""
+        """Close the channel, as soon as no caller's thread has it."""
         self.open = False
         del self.channel
 
@@ -69,15 +72,6 @@ class LocalWorker:
         """Close what is left, which ends the process."""
         for end in (self.channel, self.lifeline, *self.theirs):
             end.close()
-
-
-def send_now(channel: socket.socket, batch: Batch) -> bool:
-    """Send a small batch, from any thread; an empty channel takes all of it or nothing."""
-    try:
-        channel.send(b"".join(wire.batch_frame(batch)), wire.NO_SIGNAL)
-    except OSError:  # the worker is gone: its end is on its way
-        return False
-    return True
 
 
 class Maker:

@@ -19,19 +19,21 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork, serial, wire
-from obspool.engines.maker import LocalWorker, Maker, send_now
+from obspool.engines.line import ChannelLine
+from obspool.engines.maker import LocalWorker, Maker
 from obspool.engines.oom import OomKills
 from obspool.engines.protocol import (
     CounterNamed,
     Event,
     Exited,
     HookFailed,
+    Leaving,
+    Line,
     Plan,
     Ready,
     Results,
@@ -80,6 +82,7 @@ class ProcessEngine:
         self._workers: dict[WorkerId, LocalWorker] = {}
         self._made: deque[LocalWorker | StartFailed] = deque()
         self._ready_events: list[Event] = []
+        self._returned: list[LocalWorker] = []  # that had ended while they were lent
         self._maker = Maker(plan)
         self._forks = plan.make_process is ForkProcess
         self._wanted: deque[WorkerId] = deque()
@@ -119,10 +122,25 @@ class ProcessEngine:
         if known is not None:
             self._write(known, wire.batch_frame(batch))
 
-    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:
-        """Return what writes to the channel, if that is there and empty."""
+    def lend(self, worker: WorkerId) -> Line | None:
+        """Return the channel, if it is there and empty."""
         known = self._workers[worker]
-        return partial(send_now, known.channel) if known.open and not known.sender else None
+        if not known.open or known.sender or known.gone:
+            return None
+        known.lent = True
+        self._selector.unregister(known.channel)
+        return ChannelLine(known.channel)
+
+    def reclaim(self, worker: WorkerId, line: Line) -> None:
+        """Listen to the channel again, and take what a caller has read of it."""
+        known = self._workers.get(worker)
+        if known is None or not isinstance(line, ChannelLine):
+            return
+        known.lent = False
+        self._selector.register(known.channel, selectors.EVENT_READ, known)
+        self._take_frames(known, known.reader.feed(line.read), self._ready_events)
+        if known.gone:
+            self._returned.append(known)
 
     def stop(self, worker: WorkerId) -> None:
         """Queue the word to stop behind the worker's batches."""
@@ -200,7 +218,7 @@ class ProcessEngine:
         if self._wanted:
             self._fork_wanted()
         events, self._ready_events = self._ready_events, []
-        if events or self._made or self._wanted:
+        if events or self._made or self._wanted or self._returned:
             timeout = 0
         elif timeout is None or timeout > _LOOK_EVERY:
             timeout = _LOOK_EVERY
@@ -236,8 +254,15 @@ class ProcessEngine:
             ended += [w for w in self._workers.values() if exit_code(w.process) is not None]
         while self._made:
             self._take(self._made.popleft(), events)
+        while self._returned:
+            ended.append(self._returned.pop())
         for worker in ended:
-            self._bury(worker, events)
+            if worker.lent:
+                worker.gone = True
+                self._unwatch(worker)
+                events.append(Leaving(worker.id))
+            else:
+                self._bury(worker, events)
         return events
 
     def close(self) -> None:
@@ -372,8 +397,13 @@ class ProcessEngine:
         except (EOFError, OSError):
             self._shut(worker)
             return False
+        self._take_frames(worker, frames, events)
+        return True
+
+    @staticmethod
+    def _take_frames(worker: LocalWorker, frames: list[wire.Received], events: list[Event]) -> None:
         for frame in frames:
-            if frame.kind == wire.Frame.RESULTS:
+            if frame.kind in {wire.Frame.RESULT, wire.Frame.RESULTS}:
                 parts, busy, ended = frame.results()
                 events.append(Results(worker.id, parts, busy, ended, frame.size))
             elif frame.kind == wire.Frame.READY:
@@ -382,7 +412,6 @@ class ProcessEngine:
                 events.append(HookFailed(worker.id, frame.payloads[0][0]))
             elif frame.kind == wire.Frame.COUNTER:
                 events.append(CounterNamed(worker.id, frame.records))
-        return True
 
     def _bury(self, worker: LocalWorker, events: list[Event]) -> None:
         """Take what a worker that is gone has sent, and tell of its end."""
@@ -404,7 +433,8 @@ class ProcessEngine:
 
     def _shut(self, worker: LocalWorker) -> None:
         if worker.open:
-            self._selector.unregister(worker.channel)
+            if not worker.lent:
+                self._selector.unregister(worker.channel)
             worker.hang_up()
 
     def _forget(self, worker: LocalWorker) -> None:

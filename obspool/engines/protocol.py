@@ -130,9 +130,49 @@ class Exited:
     out_of_memory: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A worker that was lent is gone; Exited follows when it is back."""
+
+    worker: WorkerId
+
+
 Event: TypeAlias = (
-    Started | StartFailed | Ready | HookFailed | CounterNamed | Results | Revoked | Exited
+    Started | StartFailed | Ready | HookFailed | CounterNamed | Results | Revoked | Leaving | Exited
 )
+
+
+class Answer(NamedTuple):
+    """What came of one item.
+
+    Attributes:
+        kind: as a part's.
+        busy: time in the item, ns.
+        ended: when that was over, CLOCK_MONOTONIC in ns.
+        payload: of the result, or of the error.
+    """
+
+    kind: int
+    busy: int
+    ended: int
+    payload: Any
+
+
+class Line(Protocol):
+    """A worker that is lent, for the thread that has it; an exception may interrupt anything."""
+
+    def ask(self, function: int, call: int, first: int, submitted: int, payload: Any) -> bool:
+        """Send one small item; return whether it was sent: all of it, or nothing."""
+
+    def answer(self, first: int, patience: float) -> Answer | None:
+        """Wait so long (seconds) for the outcome of the item with this number.
+
+        None: it didn't come, or not alone. What did come is kept for `reclaim`, unless it was
+        returned: then `forget` drops it.
+        """
+
+    def forget(self) -> None:
+        """Drop what was read."""
 
 
 class Engine(Protocol):
@@ -163,12 +203,15 @@ class Engine(Protocol):
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Send a batch to a worker that is ready, or that has just gone; never waits."""
 
-    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:
-        """Return what sends a small batch at once, from any thread, or None where it can't be.
+    def lend(self, worker: WorkerId) -> Line | None:
+        """Return a worker's line, for any one thread at a time; None where it can't be had.
 
-        The worker has nothing to do and nothing on its way. What is returned tells whether the
-        batch was sent: all of it, or nothing.
+        The worker has nothing to do and nothing on its way. Until it is back the engine neither
+        sends to it nor listens; should it end, Leaving tells of that.
         """
+
+    def reclaim(self, worker: WorkerId, line: Line) -> None:
+        """Take a worker's line back; what was read and not taken comes as events."""
 
     def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
         """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe.

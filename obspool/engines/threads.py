@@ -15,6 +15,7 @@ from obspool.engines.protocol import (
     Event,
     Exited,
     HookFailed,
+    Line,
     Plan,
     Ready,
     Results,
@@ -175,9 +176,12 @@ class ThreadEngine:
         if worker in self._workers:
             self._workers[worker].batches.put(batch)
 
-    def direct(self, worker: WorkerId) -> Callable[[Batch], bool] | None:  # noqa: ARG002
+    def lend(self, worker: WorkerId) -> Line | None:  # noqa: ARG002
         """Return None: here no function is one that a worker has already."""
         return None
+
+    def reclaim(self, worker: WorkerId, line: Line) -> None:
+        """Do nothing: none is lent."""
 
     def interrupt(self, worker: WorkerId, first: int, until: int) -> None:
         """Do nothing: a thread can't be interrupted."""

@@ -61,6 +61,17 @@ def observe(cells: Any, base: int, duration: int, count: int = 1) -> None:
     cells[base + _SUM] += duration * count
 
 
+def observe_all(cells: Any, base: int, durations: list[int]) -> None:
+    """Add observations of these durations in ns to the histogram at word `base`."""
+    shortest = bisect_left(_BOUNDS, min(durations))
+    if shortest == bisect_left(_BOUNDS, max(durations)):  # as are most of a lot
+        cells[base + shortest] += len(durations)
+    else:
+        for duration in durations:
+            cells[base + bisect_left(_BOUNDS, duration)] += 1
+    cells[base + _SUM] += sum(durations)
+
+
 class Claims:
     """The words of a bank by which parent and worker agree on who runs what.
 

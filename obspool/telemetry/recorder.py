@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from obspool.telemetry.bank import observe
+from obspool.telemetry.bank import OK, observe, observe_all
 from obspool.telemetry.layout import (
     COUNT_BOUNDS,
     COUNT_WORDS,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 KINDS = list(JobKind)
 OUTCOMES = list(Outcome)
 REASONS = list(ExitReason)
+APPLY = KINDS.index(JobKind.APPLY)
 _STATES = list(PoolState)
 _POOL_OUTCOMES = list(PoolOutcome)
 _WORKER_STATES = list(WorkerState)
@@ -175,6 +176,10 @@ class Recorder:
     def observe(self, histogram: str, duration: int, count: int = 1) -> None:
         """Add observations of a duration in ns to a histogram of the pool block."""
         observe(self._segment.cells, self._pool + POOL[histogram], max(0, duration), count)
+
+    def observe_all(self, histogram: str, durations: list[int]) -> None:
+        """Add observations of these durations in ns to a histogram of the pool block."""
+        observe_all(self._segment.cells, self._pool + POOL[histogram], durations)
 
     def count_tasks(self, tasks: int, items: int) -> None:
         """Count tasks of so many items each, as they were asked for."""
@@ -323,6 +328,21 @@ class Recorder:
         self._segment.cells[base + JOB["outcome"]] = OUTCOMES.index(outcome) + 1
         self._segment.cells[base + JOB["ended_wall"]] = time.time_ns()
         self._rows[job.row] = None
+
+    def calls_submitted(self, number: int) -> None:
+        """Count jobs of one item each, which have no rows."""
+        self.jobs_submitted[APPLY] += number
+        self.jobs_in_progress += number
+
+    def calls_completed(self, outcome: int, durations: list[int]) -> None:
+        """Count the end of such jobs, which took these times in ns."""
+        number = len(durations)
+        self.jobs_in_progress -= number
+        self.jobs_completed[outcome] += number
+        if outcome == OK:
+            self.last_success_wall = time.time_ns()
+        observe_all(self._job_duration[APPLY], 0, durations)
+        self._changed_durations.add(APPLY)
 
     def _store_progress(self, job: Job) -> None:
         cells, base = self._segment.cells, self._row_base(job.row)

@@ -172,6 +172,14 @@ class Outbox:
             self._parts += self._list_parts(self._values_first, values)
             self._dump += monotonic_ns() - began
 
+    def send_one(self, first: int, payload: Any, *, failed: bool, busy: int, ended: int) -> None:
+        """Send the outcome of an item that was all that there was; it took so long, in ns."""
+        part = _failure(first, payload) if failed else Part(first, 1, Kind.ITEMS, [payload])
+        with self._lock:
+            if self._announced:
+                self._announce()
+            self._send([part], busy, ended)
+
     def flush(self) -> None:
         """Send everything."""
         self._flushes += 1

@@ -189,9 +189,15 @@ def _loop(bench: Workbench) -> None:
         frames = reader.receive(channel)
         frames.reverse()
         while frames:  # taken out one by one: a waiting worker keeps no arguments alive
-            if frames[-1].kind == wire.Frame.STOP:
+            kind = frames[-1].kind
+            if kind == wire.Frame.ITEM:
+                frame = frames.pop()
+                first, submitted, function, call = frame.records
+                runner.run_one(first, submitted, function, call, frame.payloads.pop().pop())
+            elif kind == wire.Frame.STOP:
                 return
-            runner.run(frames.pop().batch())
+            else:
+                runner.run(frames.pop().batch())
 
 
 def ignore(signum: int, frame: Any) -> None:

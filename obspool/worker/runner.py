@@ -109,26 +109,81 @@ class Runner:
         self._bank.account(self._claims.lock, self._tally, monotonic_ns())
         self._bank.idle()
 
-    def _bind(self, piece: Piece) -> Callable[[Any], Any]:
-        """Return what to call with an item of the piece.
+    def run_one(self, first: int, submitted: int, number: int, call: int, payload: Any) -> None:
+        """Run a batch of one item: as `run`, but nothing is shared, and nothing kept back.
+
+        Args:
+            first: its sequence number.
+            submitted: when it was submitted, CLOCK_MONOTONIC in ns.
+            number: of its function.
+            call: how to call that.
+            payload: the item.
+        """
+        if first < self._next:
+            return
+        self._next = first + 1
+        claims, bank, tally, outbox = self._claims, self._bank, self._tally, self._outbox
+        function = self._bind(number, call)
+        began = self._begin(number, submitted)
+        if claims.take(first, 1)[1]:
+            results: list[Any] = []
+            failed = self._run_one(function, payload, results.append)
+            ended = monotonic_ns()
+            busy = ended - began
+            outbox.send_one(first, results.pop(), failed=failed, busy=busy, ended=ended)
+            tally.busy += busy
+            tally.task_run += busy
+            tally.items += 1
+            tally.tasks += 1
+            tally.errors += failed
+            tally.failed += failed
+            bank.account(claims.lock, tally, ended)
+        if self._limiter is not None:
+            self._limiter.rest()
+        bank.idle()
+
+    def _run_one(
+        self, function: Callable[[Any], Any], payload: Any, append: Callable[[Any], None]
+    ) -> bool:
+        """Run an item; return whether it failed. Now and then take the time of its encoding."""
+        codec, mark, watch = self._codec, self._bank.mark, self._stopwatch
+        begun = iter(((1, payload),))
+        timed = watch.is_due(payload)
+        source: Any = watch if timed else codec
+        try:
+            run_singles(mark, begun, function, append, source.load, source.dump)
+        except SystemExit:  # ends this worker
+            raise
+        except BaseException as error:  # noqa: BLE001 - the item's error
+            append(self._failure(error, 0.0))
+            return True
+        finally:
+            if timed:
+                watch.account(self._tally, timed)
+        return False
+
+    def _bind(
+        self, number: int, call: int, *, chunk: bool = False, timeout: float = 0.0
+    ) -> Callable[[Any], Any]:
+        """Return what to call with an item.
 
         A function that isn't kept is loaded anew for each task: for each item, where items are
         tasks.
         """
-        function, message = self._functions[piece.function]
+        function, message = self._functions[number]
         try:
-            if function is None and (message.kept or piece.chunk):
+            if function is None and (message.kept or chunk):
                 function = self._codec.load(message.payload)
                 if message.kept:
-                    self._functions[piece.function] = (function, message)
+                    self._functions[number] = (function, message)
         except Exception as error:  # noqa: BLE001 - the error of every item
             return raiser(error)
         if function is None:
             function = anew(self._codec.load, message.payload)
         if self._describe is not None:
             function = self._described(function)
-        bound = BINDERS[piece.call](function)
-        return self._limited(bound, piece.timeout) if piece.timeout else bound
+        bound = BINDERS[call](function)
+        return self._limited(bound, timeout) if timeout else bound
 
     def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return what shows the name of an item before it calls the function."""
@@ -169,14 +224,14 @@ class Runner:
             self._limiter = Limiter()
         return self._limiter.limited(function, timeout)
 
-    def _failure(self, error: BaseException, piece: Piece) -> Any:
+    def _failure(self, error: BaseException, timeout: float) -> Any:
         """Encode what an item raised."""
-        if piece.timeout or self._cancelled >= 0:
+        if timeout or self._cancelled >= 0:
             from obspool import errors  # noqa: PLC0415 - few workers need it
 
             if isinstance(error, errors.SoftTimeoutError):
                 self._tally.timeouts += 1
-                text = f"the item ran longer than {piece.timeout:g} s, and was interrupted"
+                text = f"the item ran longer than {timeout:g} s, and was interrupted"
                 return self._interrupted(Kind.TIMEOUT, errors.TaskTimeoutError(text), error)
             if isinstance(error, errors.SoftCancelError):
                 self._tally.cancelled += 1
@@ -188,20 +243,24 @@ class Runner:
         """Encode the error of an item that was interrupted, with the place where it was."""
         return Interrupted(kind, self._codec.dump_error(error.with_traceback(cause.__traceback__)))
 
-    def _begin(self, piece: Piece) -> int:
-        """Show that the piece begins; return the time."""
-        if piece.timeout:
-            self._outbox.flush()  # it may have to be ended, and this worker with it
-        label = self._functions[piece.function][1].label
+    def _begin(self, number: int, submitted: int) -> int:
+        """Show that something of a function begins; return the time."""
+        label = self._functions[number][1].label
         tally = self._tally
         now = monotonic_ns()
         if tally.items and tally.label != label:
             self._bank.account(self._claims.lock, tally, now)
         tally.label = label
         if tally.wait is None:
-            tally.wait = max(0, now - piece.submitted)
+            tally.wait = max(0, now - submitted)
         self._bank.begin(label, now)
         return now
+
+    def _begin_piece(self, piece: Piece) -> int:
+        """Show that a piece begins; return the time."""
+        if piece.timeout:
+            self._outbox.flush()  # it may have to be ended, and this worker with it
+        return self._begin(piece.function, piece.submitted)
 
     def _end_slice(
         self, busy: int, now: int, count: int, errors: int, more: bool, piece: Piece
@@ -231,9 +290,9 @@ class Runner:
 
     def _run_singles(self, piece: Piece, more: bool) -> None:
         """Run tasks of one item each: several share a claim, a clock reading and an account."""
-        function = self._bind(piece)
+        function = self._bind(piece.function, piece.call, timeout=piece.timeout)
         tally, outbox, payloads = self._tally, self._outbox, piece.payloads
-        before = self._begin(piece)
+        before = self._begin_piece(piece)
         first = position = piece.first
         until = first + piece.count
         while position < until:
@@ -281,7 +340,7 @@ class Runner:
                 self._outbox.flush()
                 raise
             except BaseException as error:  # noqa: BLE001 - the item's error
-                payload = self._failure(error, piece)
+                payload = self._failure(error, piece.timeout)
                 failed.append(len(results))  # before the result: the outbox's thread counts results
                 results.append(payload)
         self._outbox.close_singles()
@@ -290,9 +349,9 @@ class Runner:
 
     def _run_chunk(self, piece: Piece, more: bool) -> None:
         """Run a chunk, or a part of one: it is one task here."""
-        function = self._bind(piece)
+        function = self._bind(piece.function, piece.call, chunk=True, timeout=piece.timeout)
         tally, outbox, mark, take = self._tally, self._outbox, self._bank.mark, self._claims.take
-        before = started = self._begin(piece)
+        before = started = self._begin_piece(piece)
         outbox.alone = not piece.stop_on_error
         position, until = piece.first, piece.first + piece.count
         items: list[Any] | None = None
@@ -383,7 +442,7 @@ class Runner:
                 self._outbox.add_values(first, values, failed)
                 self._outbox.flush()
                 raise error
-            failed[len(values)] = self._failure(error, piece)
+            failed[len(values)] = self._failure(error, piece.timeout)
             values.append(None)
             if piece.stop_on_error:
                 break

@@ -13,6 +13,7 @@ from functools import partial
 
 from obspool import _fork, wire
 from obspool.counters import WorkerBook
+from obspool.messages import Kind
 from obspool.telemetry.bank import Bank, Claims
 from obspool.worker.codec import PickleCodec
 from obspool.worker.outbox import Outbox
@@ -120,4 +121,9 @@ def _tell_counter(outbox: Outbox, channel: socket.socket, name: str) -> None:
 
 
 def _send_results(channel: socket.socket, parts: list[Part], busy: int, ended: int) -> None:
+    if len(parts) == 1 and parts[0].count == 1:
+        part = parts[0]
+        if part.payloads and part.kind != Kind.LIST and wire.is_small(part.payloads[0]):
+            channel.sendall(wire.result_frame(part.first, part.kind, busy, ended, part.payloads[0]))
+            return
     send(channel, wire.results_frame(parts, busy, ended))

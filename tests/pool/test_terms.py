@@ -72,7 +72,8 @@ def test_a_poison_item_is_given_up_and_takes_nothing_with_it(tmp_path: Path, chu
 def test_apply_is_retried_too(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.map(_die_until, [(str(tmp_path), 0, 0)] * 4, 1)  # so that apply is sent directly
-        poll(lambda: pool._live()._loop.offers._open)
+        assert pool.apply(_die_until, ((str(tmp_path), 0, 0),)) == 0
+        poll(pool._live()._loop.loans.lent)
         assert pool.apply(_die_until, ((str(tmp_path), 5, 2),), retries=2) == 5
         result = pool.apply_async(_die_until, ((str(tmp_path), 5, 99),), retries=1)
         with pytest.raises(WorkerLostError, match="lost once before"):

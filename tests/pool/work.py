@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -72,6 +73,29 @@ def tell_and_spin(path: str) -> int:
     """Say in a file that this runs, and hold the GIL in C for minutes."""
     Path(path, str(os.getpid())).touch()
     return sum(range(10**12))
+
+
+_count = itertools.count()
+
+
+def counted() -> int:
+    """Return how many of this and the next two ran before in this worker."""
+    return next(_count)
+
+
+def other_counted() -> int:
+    return next(_count)
+
+
+def counted_item(_: object) -> int:
+    return next(_count)
+
+
+def die_of(item: int) -> int:
+    """End this worker if the item isn't 0."""
+    if item:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def die(how: str) -> NoReturn:

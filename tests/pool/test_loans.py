@@ -1,4 +1,4 @@
-"""`apply` writes to an idle worker from the caller's own thread; nothing of it may be lost."""
+"""`apply` asks an idle worker from the caller's own thread; nothing of it may be lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from obspool import Pool
-from obspool.core import DIRECT_BYTES
-from obspool.engines import maker
-from obspool.offers import Claim, Offer, Offers
+from obspool.engines.line import ChannelLine
+from obspool.errors import WorkerLostError
+from obspool.single_calls import SMALL_BYTES
 from obspool.telemetry.reader import read
-from obspool.words import ExitReason, Outcome
+from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from obspool.core import Core
+    from obspool.engines.protocol import Answer
+    from obspool.loans import Loan
     from obspool.messages import Batch
 
 
@@ -51,18 +54,19 @@ def _counts() -> dict[int, int]:
 
 
 def _ready(pool: Pool) -> Core:
-    """Have every worker know the functions, and be offered; return the pool's core."""
+    """Have every worker know the functions, and be lent; return the pool's core."""
     core = pool._live()
     for function, argument in ((work.identity, 1), (_write_line, os.devnull)):
         pool.map(function, [argument] * 64, 1)
-    poll(lambda: core._loop.offers._open.keys() == core.supervisor.workers.keys())
+    pool.apply(work.identity, (0,))  # from now on somebody would like to have one
+    poll(lambda: set(core._loop.loans.lent()) == core.supervisor.workers.keys())
     return core
 
 
-def _offer(pool: Pool) -> Offer:
-    """Return the offer of the pool's only worker."""
-    (offer,) = pool._live()._loop.offers._open.values()
-    return offer
+def _loan(pool: Pool) -> Loan:
+    """Return the loan of the pool's only worker."""
+    (loan,) = pool._live()._loop.loans._open
+    return loan
 
 
 @pytest.fixture(name="pool")
@@ -94,19 +98,33 @@ def _sends(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_an_apply_to_an_idle_worker_needs_no_send_of_the_scheduler(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (worker,) = pool._live().supervisor.workers.values()
+    before = pool.stats()
+    poll(pool._live()._loop.loans.lent)
     sent = _sends(pool, monkeypatch)
     for number in range(20):
         assert pool.apply(work.identity, (number,)) == number
-        poll(lambda: worker.id in pool._live()._loop.offers._open, interval=0.0005)
     assert not sent
+    after = pool.stats()
+    assert sum(after.tasks_completed.values()) - sum(before.tasks_completed.values()) == 20
+    assert sum(after.jobs_completed.values()) - sum(before.jobs_completed.values()) == 20
+    assert after.items_completed[Outcome.OK] - before.items_completed[Outcome.OK] == 20
+    assert after.job_duration[JobKind.APPLY].count - before.job_duration[JobKind.APPLY].count == 20
+
+
+def test_what_a_lent_worker_raises_is_raised(pool: Pool) -> None:
+    pool.map(work.double, range(64), 1)
+    poll(pool._live()._loop.loans.lent)
+    with pytest.raises(work.CustomError):
+        pool.apply(work.double, (-1,))
+    assert pool.apply(work.double, (4,)) == 8
+    assert pool.stats().items_completed[Outcome.ERROR] == 1
 
 
 def test_a_large_item_and_one_for_a_busy_worker_go_the_long_way(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sent = _sends(pool, monkeypatch)
-    assert pool.apply(work.identity, (bytes(DIRECT_BYTES),)) == bytes(DIRECT_BYTES)
+    assert pool.apply(work.identity, (bytes(SMALL_BYTES),)) == bytes(SMALL_BYTES)
     assert len(sent) == 1
     held = pool.apply_async(work.until_there, (str(tmp_path / "go"),))
     poll(lambda: pool.stats().tasks.running == 1)
@@ -118,61 +136,82 @@ def test_a_large_item_and_one_for_a_busy_worker_go_the_long_way(
     held.get(10)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_caller_interrupted_about_its_send(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, when: str
-) -> None:
-    """Whether the item was sent isn't known then: it is sent again, and runs once."""
-    real = maker.send_now
+class _Interrupted(ChannelLine):
+    """A line whose caller is interrupted once."""
 
-    def interrupted(channel: Any, batch: Batch) -> bool:
-        if when == "after":
-            assert real(channel, batch)
-        raise KeyboardInterrupt
+    where = ""
 
-    offer: Any = _offer(pool)
-    channel = offer.send.args[0]
-    monkeypatch.setattr(offer, "send", lambda batch: interrupted(channel, batch))
+    def ask(self, *call: Any) -> bool:
+        if self.where == "before it was sent":
+            raise KeyboardInterrupt
+        assert super().ask(*call)
+        if self.where == "when it was sent":
+            raise KeyboardInterrupt
+        return True
+
+    def answer(self, first: int, patience: float) -> Answer | None:  # noqa: ARG002
+        if self.where == "while it waits":
+            raise KeyboardInterrupt
+        answer = super().answer(first, 10.0)
+        assert answer is not None
+        if self.where == "when it was read":
+            raise KeyboardInterrupt
+        return answer
+
+    def forget(self) -> None:
+        if self.where == "when it was counted":
+            self.where = ""
+            raise KeyboardInterrupt
+        super().forget()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "before it was sent",
+        "when it was sent",
+        "while it waits",
+        "when it was read",
+        "when it was counted",
+    ],
+)
+def test_a_caller_interrupted_anywhere(pool: Pool, tmp_path: Path, where: str) -> None:
+    """Whether the item was sent isn't always known then: it is sent again, and runs once."""
+    before = sum(pool.stats().tasks_completed.values())
+    poll(pool._live()._loop.loans.lent)
+    line: Any = _loan(pool).line
+    line.__class__ = _Interrupted
+    line.where = where
     ran = tmp_path / "ran"
     with pytest.raises(KeyboardInterrupt):
         pool.apply(_write_line, (str(ran),))
     poll(ran.exists)
     assert pool.map(work.identity, range(100), 1) == list(range(100))
     assert ran.read_text() == "ran\n"
+    assert sum(pool.stats().tasks_completed.values()) == before + 101
 
 
-def test_a_caller_interrupted_with_its_claim_in_hand(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The append that claims the worker is the last thing that the caller ever does."""
-
-    def claim_and_stop(_offers: Offers, claim: Claim) -> bool:
-        assert _offer(pool).claim(claim)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Offers, "take", claim_and_stop)
-    ran = tmp_path / "ran"
-    with pytest.raises(KeyboardInterrupt):
-        pool.apply(_write_line, (str(ran),))
-    monkeypatch.undo()
-    poll(ran.exists)
+def test_a_caller_interrupted_with_its_claim_in_hand(pool: Pool) -> None:
+    """It can't let go any more: who has the worker is seen from what its thread runs."""
+    loan = _loan(pool)
+    assert loan.claim.setdefault(0, (threading.get_ident(),))
+    assert pool.map(work.identity, range(10), 1) == list(range(10))
     assert pool.apply(work.identity, (1,)) == 1
-    assert ran.read_text() == "ran\n"
 
 
-def test_nobody_else_writes_to_a_worker_while_a_caller_is_about_to(
+def test_nobody_else_uses_a_worker_that_a_caller_has(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its few bytes would land in the middle of a large message."""
-    offer = _offer(pool)
-    send, about_to, go = offer.send, threading.Event(), threading.Event()
+    line: Any = _loan(pool).line
+    ask, about_to, go = line.ask, threading.Event(), threading.Event()
 
-    def late(batch: Batch) -> bool:
+    def late(*call: Any) -> bool:
         about_to.set()
         assert go.wait(10)
-        return send(batch)
+        return bool(ask(*call))
 
-    monkeypatch.setattr(offer, "send", late)
+    line.ask = late
     sent = _sends(pool, monkeypatch)
     large = [bytes([number]) * 1_000_000 for number in range(4)]
     with ThreadPoolExecutor(1) as caller:
@@ -245,16 +284,17 @@ def test_interrupts_anywhere_in_a_call(method: str) -> None:
 def test_what_the_channel_refuses_the_scheduler_sends(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_offer(pool), "send", lambda _batch: False)
+    line: Any = _loan(pool).line
+    line.ask = lambda *_: False
     assert pool.apply(work.identity, (7,)) == 7
 
 
-def test_a_worker_killed_while_it_is_offered_loses_nothing(mp_context: BaseContext) -> None:
+def test_a_worker_killed_while_it_is_lent_loses_nothing(mp_context: BaseContext) -> None:
     """Whether the caller writes to a dying worker or to a dead one: the item runs elsewhere."""
     with Pool(2, context=mp_context) as pool:
         for number in range(10):
             core = _ready(pool)
-            first, *_ = core._loop.offers._open.values()
+            first, *_ = core._loop.loans._open
             os.kill(first.worker.pid, signal.SIGKILL)
             assert [pool.apply(work.identity, (number,)) for _ in range(3)] == [number] * 3
         pool.close()
@@ -262,18 +302,41 @@ def test_a_worker_killed_while_it_is_offered_loses_nothing(mp_context: BaseConte
         assert pool.stats().items_completed[Outcome.LOST] == 0
 
 
+def test_a_worker_that_dies_of_a_call_is_told_to_its_caller(mp_context: BaseContext) -> None:
+    with Pool(1, context=mp_context) as pool:
+        pool.map(work.die_of, [0] * 8, 1)
+        pool.apply(work.die_of, (0,))
+        poll(pool._live()._loop.loans.lent)
+        with pytest.raises(WorkerLostError, match="while it ran item 0 of die_of"):
+            pool.apply(work.die_of, (1,))
+        assert pool.apply(work.identity, (1,)) == 1
+        assert pool.stats().items_completed[Outcome.LOST] == 1
+
+
 def test_a_held_channel_stays_open_until_its_holder_lets_go(pool: Pool) -> None:
-    """Its number must not be somebody else's while a caller is about to write to it."""
+    """Its number must not be somebody else's while a caller is about to use it."""
     (worker,) = pool._live().supervisor.workers.values()
-    offer: Any = _offer(pool)
-    held = offer.send.args[0]
-    number = held.fileno()
+    held: Any = _loan(pool).line
+    number = held._channel.fileno()
     os.kill(worker.pid, signal.SIGKILL)
     poll(lambda: worker.id not in pool._live().supervisor.workers)
     os.fstat(number)
-    gone = weakref.ref(held)
-    del held, offer
+    gone = weakref.ref(held._channel)
+    del held
     poll(lambda: gone() is None)
+
+
+def test_a_worker_that_nobody_asks_for_comes_back(pool: Pool) -> None:
+    poll(lambda: not pool._live()._loop.loans.lent(), deadline=10)
+    assert pool.apply(work.identity, (5,)) == 5
+
+
+def test_workers_are_not_lent_where_nobody_calls_apply() -> None:
+    with Pool(2) as pool:
+        for _ in range(5):
+            pool.map(work.identity, range(8), 1)
+            pool.apply_async(work.identity, (1,)).get()
+            assert not pool._live()._loop.loans.lent()
 
 
 def test_tasks_of_applies_count_for_maxtasksperchild() -> None:
@@ -299,26 +362,56 @@ def test_many_threads_apply_at_once() -> None:
         assert stats.tasks.queued + stats.tasks.dispatched + stats.tasks.running == 0
 
 
-def test_a_long_apply_is_counted_while_it_runs(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The caller sees to it after a while: the next heartbeat would be late."""
-    woken = threading.Event()
-    wake = pool._live().engine.wake
-
-    def wake_and_tell() -> None:
-        wake()
-        woken.set()
-
-    monkeypatch.setattr(pool._live().engine, "wake", wake_and_tell)
+def test_a_long_apply_is_counted_while_it_runs(pool: Pool, tmp_path: Path) -> None:
+    """The caller hands it over after a while: the next heartbeat would be late."""
+    pool.map(work.until_there, [str(tmp_path)] * 64, 1)
     before = sum(pool.stats().tasks_submitted.values())
-    woken.clear()
+    poll(pool._live()._loop.loans.lent)
     with ThreadPoolExecutor(1) as caller:
         answer = caller.submit(pool.apply, work.until_there, (str(tmp_path / "go"),))
-        assert woken.wait(10)
         poll(lambda: sum(read(pool._live().segment).tasks_submitted.values()) == before + 1)
+        assert pool.stats().tasks.running == 1
         (tmp_path / "go").touch()
         answer.result(10)
+
+
+@pytest.mark.parametrize("how", ["close", "terminate"])
+def test_a_pool_that_ends_while_a_caller_has_a_worker(how: str) -> None:
+    """Close waits for the call; terminate has it told within a moment. Nobody waits for ever."""
+    pool = Pool(1)
+    _ready(pool)
+    line: Any = _loan(pool).line
+    answer, about_to, go = line.answer, threading.Event(), threading.Event()
+
+    def late(*what: Any) -> Any:
+        about_to.set()
+        assert go.wait(10)
+        return answer(*what)
+
+    line.answer = late
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(pool.apply, work.identity, (3,))
+        assert about_to.wait(10)
+        getattr(pool, how)()
+        go.set()
+        found = work.outcome(partial(waiting.result, 10))
+        assert found == ("value", 3) or (how == "terminate" and "terminated" in str(found))
+        pool.join()
+
+
+def test_join_within_a_call_says_so(pool: Pool) -> None:
+    """As a signal handler would that interrupts it."""
+    line: Any = _loan(pool).line
+    ask = line.ask
+
+    def close_and_join(*call: Any) -> bool:
+        pool.close()
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            pool.join()
+        return bool(ask(*call))
+
+    line.ask = close_and_join
+    assert pool.apply(work.identity, (9,)) == 9
 
 
 def test_terminate_ends_what_a_caller_has_sent(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""A worker's channel while a caller's thread has it: one item there, and its outcome back."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any
+
+from obspool import wire
+from obspool.engines.protocol import Answer
+
+if TYPE_CHECKING:
+    import socket
+
+# A longer answer is left to the engine.
+_READ_BYTES = (8192,)
+
+
+class ChannelLine:
+    """The parent's end of a channel, which is not blocking.
+
+    Attributes:
+        read: what was read and not taken.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        """Take the channel, which stays open as long as this is referred to."""
+        self._channel = channel
+        self._receive = channel.recv
+        self._waiting = select.poll()
+        self._waiting.register(channel, select.POLLIN)
+        self.read: list[bytes] = []
+
+    def ask(self, function: int, call: int, first: int, submitted: int, payload: Any) -> bool:
+        """Send one small item; an empty channel takes all of it or nothing."""
+        try:
+            self._channel.send(
+                wire.item_frame(first, submitted, function, call, payload), wire.NO_SIGNAL
+            )
+        except OSError:  # the worker is gone: its end is on its way
+            return False
+        return True
+
+    def answer(self, first: int, patience: float) -> Answer | None:
+        """Wait so long (seconds) for the outcome of the item with this number."""
+        try:
+            if not self._waiting.poll(patience * 1000):
+                return None
+            # No exception comes between the two: what was read is there, whatever happens.
+            self.read.extend(map(self._receive, _READ_BYTES))
+        except OSError:
+            return None
+        outcome = wire.outcome_in(self.read[0], first)
+        return None if outcome is None else Answer(*outcome)
+
+    def forget(self) -> None:
+        """Drop what was read."""
+        self.read.clear()

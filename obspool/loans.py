@@ -1,0 +1,246 @@
+"""Idle workers, lent to callers: `apply` itself sends a call to one, and reads the answer.
+
+    scheduler ── lend ──> open loans ── claim ──> caller's thread ── ask ──────> worker
+        ▲                     ▲                         │ ▲                         │
+        ├── settle: counts <──┴──── serve, release <────┘ └──────── answer <────────┘
+        └── recall: the worker, and a call that its caller has left
+
+The scheduler's thread has no part in such a call: two thread switches less. It counts what was
+served a little later, all at once. A call that takes longer it takes over, with its worker.
+
+One operation of a dict is the claim, and says who has it: so whatever interrupts a caller behind
+it, the scheduler can tell. An interrupted caller may or may not have sent its call: then it is sent
+again, and a worker passes over numbers that it has seen. What was read is never lost (see `Line`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import get_ident
+from time import monotonic_ns
+from typing import TYPE_CHECKING, NamedTuple
+
+from obspool.calls import is_running
+from obspool.ledger import FAILURES
+from obspool.results import fill
+from obspool.telemetry.bank import OK
+from obspool.telemetry.recorder import APPLY, IN, OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from obspool.engines.protocol import Answer, Engine, Line, WorkerId
+    from obspool.streams import Entry, Stream
+    from obspool.supervisor import Worker
+    from obspool.telemetry.recorder import Recorder
+
+# More of them at a time would only cost the scheduler a look at each.
+MOST = 8
+
+# How long a caller waits for an answer (seconds) until the scheduler takes over.
+PATIENCE = 0.01
+
+# How soon calls that were served are counted (ns).
+COUNT_AFTER = 10_000_000
+
+# Workers are lent as long as the last call that would have liked one isn't older than this (ns):
+# to lend one costs 20 µs.
+DEMAND_LASTS = 1_000_000_000
+
+
+class Served(NamedTuple):
+    """A call that was served: its number, what it was, what came of it, and when that was, ns."""
+
+    number: int
+    entry: Entry
+    answer: Answer
+    at: int
+
+
+class Loan:
+    """One worker that is lent; what a caller changes, it changes with the claim.
+
+    Attributes:
+        worker: the scheduler's; but for `known`, callers don't look at it.
+        line: to the worker.
+        number: sequence number of the next call.
+        last: the number with which the worker is given back.
+        claim: under 0 who has it: the ident of the thread, or None for the scheduler.
+        wanted: the scheduler is to have it back.
+        call: the call under way, or the last one, with its number.
+        sent: number of the last one that was sent for sure.
+        served: calls to count.
+    """
+
+    __slots__ = ("call", "claim", "last", "line", "number", "sent", "served", "wanted", "worker")
+
+    def __init__(self, worker: Worker, line: Line) -> None:
+        self.worker = worker
+        self.line = line
+        self.number = worker.next_seq
+        self.last = worker.next_seq + worker.tasks_left - 1  # its very last task isn't lent
+        self.claim: dict[int, tuple[int] | None] = {}
+        self.wanted = False
+        self.call: tuple[int, Stream, Entry] | None = None
+        self.sent = -1
+        self.served: deque[Served] = deque()
+
+    def serve(self, stream: Stream, entry: Entry) -> bool:
+        """Send a call and wait for its answer; return whether it came in time."""
+        number, line = self.number, self.line
+        payload, submitted, result = entry
+        self.call = number, stream, entry
+        if line.ask(stream.function.number, stream.call, number, submitted, payload):
+            self.sent = number
+            answer = line.answer(number, PATIENCE)
+            if answer is not None:
+                self.served.append(Served(number, entry, answer, monotonic_ns()))
+                self.number = number + 1
+                line.forget()
+                fill([result], answer.kind, [answer.payload])
+                result.tell()
+                return True
+        return False
+
+
+class Loans:
+    """The loans of a pool; all but `serve` and `is_in_one` is for the scheduler's thread.
+
+    Attributes:
+        look_at: when to count though nothing happened, ns.
+    """
+
+    def __init__(self, engine: Engine, recorder: Recorder) -> None:
+        self._engine = engine
+        self._recorder = recorder
+        self._lent: dict[WorkerId, Loan] = {}
+        self._open: tuple[Loan, ...] = ()
+        self._noticed = (
+            False  # the scheduler will look by itself whether there is anything to count
+        )
+        self._asked_at = -DEMAND_LASTS
+        self.look_at: int | None = None
+
+    def serve(self, stream: Stream, entry: Entry) -> bool | None:
+        """Serve a call in this thread, by an idle worker that has its function.
+
+        Returns:
+            Whether it was served; False: the scheduler takes it over, with its worker. None: there
+            is no such worker.
+        """
+        function = stream.function.number
+        mine = (get_ident(),)
+        for loan in self._open:
+            if loan.claim or loan.wanted or function not in loan.worker.known:
+                continue
+            if loan.claim.setdefault(0, mine) is not mine:
+                continue
+            served = None
+            try:
+                if not loan.wanted:
+                    served = loan.serve(stream, entry)
+            finally:
+                if not served or loan.number >= loan.last:
+                    loan.wanted = True
+                loan.claim.clear()
+                if loan.wanted or not self._noticed:
+                    self._noticed = True
+                    self._engine.wake()
+            if served is not None:
+                return served
+        self._asked_at = monotonic_ns()
+        return None
+
+    def is_in_one(self) -> bool:
+        """Tell whether this thread is in the middle of a call."""
+        return any(loan.claim.get(0) == (get_ident(),) for loan in self._open)
+
+    # -- the scheduler's
+
+    def lend(self, worker: Worker, now: int) -> None:
+        """Lend a worker that has nothing to do, if somebody would like to have one."""
+        if (
+            now - self._asked_at < DEMAND_LASTS
+            and worker.id not in self._lent
+            and len(self._lent) < MOST
+        ):
+            line = self._engine.lend(worker.id)
+            if line is not None:
+                self._lent[worker.id] = Loan(worker, line)
+                self._open = tuple(self._lent.values())
+
+    def lent(self) -> list[WorkerId]:
+        """Return the workers that are lent."""
+        return list(self._lent)
+
+    def is_held(self, worker_id: WorkerId) -> bool:
+        """Tell whether a caller has the worker."""
+        loan = self._lent.get(worker_id)
+        return loan is not None and bool(loan.claim)
+
+    def returned(self, which: Iterable[WorkerId]) -> Iterator[Loan]:
+        """Take workers back: yield the loans of those that no caller has.
+
+        The others come back by themselves, when their callers let go.
+        """
+        for worker_id in which:
+            loan = self._lent.get(worker_id)
+            if loan is not None:
+                loan.wanted = True
+                holder = loan.claim.setdefault(0, None)
+                if holder is None or not is_running(holder[0], _SERVE):
+                    del self._lent[worker_id]
+                    self._open = tuple(self._lent.values())
+                    self._count(loan)
+                    yield loan
+
+    def wanted(self, now: int) -> list[WorkerId]:
+        """Return those that are to come back; all, when nobody has used any for a while."""
+        idle = now - self._asked_at > DEMAND_LASTS
+        return [worker_id for worker_id, loan in self._lent.items() if idle or loan.wanted]
+
+    def settle(self, now: int) -> int:
+        """Count what was served; return for how long workers were busy with that, ns."""
+        busy = self._count_all()
+        if not busy:
+            self._noticed = False  # before the last look: who serves later wakes the scheduler
+            busy = self._count_all()
+        self._noticed = busy > 0
+        self.look_at = None
+        if busy:
+            self._asked_at, self.look_at = now, now + COUNT_AFTER
+        return busy
+
+    def _count_all(self) -> int:
+        return sum([self._count(loan) for loan in self._lent.values() if loan.served])
+
+    def _count(self, loan: Loan) -> int:
+        """Count what one worker has served; return how long that took."""
+        number = len(loan.served)
+        if not number or loan.call is None:
+            return 0
+        served = [loan.served.popleft() for _ in range(number)]
+        worker, recorder = loan.worker, self._recorder
+        worker.next_seq += number
+        worker.tasks_left -= number
+        worker.tasks_done += number
+        recorder.calls_submitted(number)
+        recorder.count_tasks(number, 1)
+        recorder.tasks_submitted[APPLY] += number
+        recorder.items_submitted += number
+        recorder.dump += loan.call[1].encode_time * number
+        recorder.task_bytes[IN] += sum([len(one.entry[0]) for one in served])
+        recorder.task_bytes[OUT] += sum([len(one.answer.payload) for one in served])
+        recorder.observe_all("task_result_wait", [one.at - one.answer.ended for one in served])
+        durations: dict[int, list[int]] = {}
+        for one in served:
+            outcome = FAILURES.get(one.answer.kind, OK)
+            durations.setdefault(outcome, []).append(one.at - one.entry[1])
+        for outcome, taken in durations.items():
+            recorder.calls_completed(outcome, taken)
+            recorder.tasks_completed[outcome] += len(taken)
+            recorder.items_completed[outcome] += len(taken)
+        return sum(map(sum, durations.values()))
+
+
+_SERVE = Loans.serve.__code__

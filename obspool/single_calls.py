@@ -1,0 +1,137 @@
+"""How a call of `apply` or `apply_async` gets to a worker.
+
+an idle worker is lent, and its caller waits ──> loan: from the caller's own thread
+the last call was of the same function ────────> the stream that is open
+all else ──────────────────────────────────────> a stream of its own, open for the next ones
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from obspool.jobs import PARENT_ERROR
+from obspool.loop import terminated_error
+from obspool.streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.functions import Function
+    from obspool.loop import Loop
+    from obspool.results import AsyncResult
+
+# A larger item isn't sent by a caller's thread: a channel need not take it at once. Nor does it
+# share a stream, whose batches are measured by the mean.
+SMALL_BYTES = 4096
+
+
+class SingleCalls:
+    """Those of a pool, for any thread.
+
+    Attributes:
+        stream: the one to append to; None: there is none, or something was called since.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._engine = loop.engine
+        self._pid = os.getpid()
+        self.stream: Stream | None = None
+
+    def append(self, func: Callable[..., Any], call: int, item: Any, result: AsyncResult) -> bool:
+        """Append a call to the stream that is open; return whether it is one of such calls."""
+        stream = self.stream
+        if (
+            stream is None
+            or stream.func is not func
+            or stream.call != call
+            or self._pid != os.getpid()
+            or self._engine.encode_function(func) is not stream.function
+        ):
+            return False
+        began = monotonic_ns()
+        try:
+            payload = self._engine.encode(item, copy=True)
+        except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
+            return False
+        if not began & 15:  # of about every sixteenth; the clock costs as much as the rest of it
+            stream.encode_time = monotonic_ns() - began
+        if type(payload) is bytes and len(payload) <= SMALL_BYTES:
+            self._put(stream, (payload, began, result))
+        else:
+            self._hand_in(stream.apart(), (payload, began, result))
+        return True
+
+    def _put(self, stream: Stream, entry: tuple[Any, int, AsyncResult]) -> None:
+        entry[2].attach(stream)
+        stream.pending.append(entry)
+        if stream.fed:  # it has ended meanwhile, maybe without this call
+            self.stream = None
+            self._loop.post(self._loop.submit, stream)
+        elif stream.hungry:
+            stream.hungry = False
+            self._engine.wake()
+
+    def _hand_in(self, stream: Stream, entry: tuple[Any, int, AsyncResult]) -> None:
+        """Have a stream run that takes this call and no more."""
+        self.stream = None
+        entry[2].attach(stream)
+        stream.pending.append(entry)
+        stream.fed = True
+        self._loop.post(self._loop.submit, stream)
+
+    def begin(
+        self,
+        func: Callable[..., Any],
+        function: Function,
+        call: int,
+        item: Any,
+        result: AsyncResult,
+        *,
+        retries: int,
+        timeout: float,
+        usual: bool,
+        wait: bool,
+    ) -> None:
+        """Have a call run.
+
+        Args:
+            func: what is called.
+            function: the same, encoded.
+            call: how.
+            item: its arguments.
+            result: what the caller gets.
+            retries: as the job's.
+            timeout: as the job's.
+            usual: the two are as the pool says.
+            wait: the caller waits for it, and changes nothing meanwhile.
+
+        Raises:
+            Exception: what kept the arguments from being pickled.
+        """
+        engine, loop = self._engine, self._loop
+        stream = Stream(func, function, call, size=engine.size, retries=retries, timeout=timeout)
+        began = monotonic_ns()
+        payload = engine.encode(item, copy=not wait)
+        stream.encode_time = monotonic_ns() - began if engine.pickles else 0
+        entry = (payload, began, result)
+        small = type(payload) is bytes and len(payload) <= SMALL_BYTES
+        before = self.stream
+        # What came first goes first; it may be this caller's.
+        if wait and small and not (timeout or loop.inbox or (before and before.pending)):
+            served = loop.loans.serve(stream, entry)
+            if served is not None:
+                if not served and loop.ended.is_set() and not result.ready():
+                    result.receive(0, 1, PARENT_ERROR, [terminated_error()])
+                    result.tell()
+                return
+        if not (small and usual and function.kept):
+            self._hand_in(stream, entry)
+            return
+        self.stream = None
+        result.attach(stream)
+        stream.pending.append(entry)
+        loop.post(loop.submit, stream)
+        self.stream = stream  # only now: others append to what the scheduler knows

@@ -1,0 +1,154 @@
+"""Calls of `apply` and `apply_async` that share a job: of one function, on the same terms.
+
+    caller ── append ──> pending ── taken, numbered ──> waiting ── outcome ──> told
+
+A job of its own for each call would cost more than the call does. One append is all that a caller
+does: so any number of threads may, and an interrupt leaves nothing half done. Whoever finds
+afterwards that the stream has ended meanwhile hands it in again.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from obspool.jobs import PARENT_ERROR, Job
+from obspool.results import fill, tell_all
+from obspool.words import JobKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obspool.callbacks import Callbacks
+    from obspool.functions import Function
+    from obspool.results import AsyncResult
+
+    # Its arguments as a payload, when it was submitted (CLOCK_MONOTONIC in ns), and its result.
+    Entry = tuple[Any, int, AsyncResult]
+
+
+class Stream(Job):
+    """A job whose items are calls; it is `fed` when it is no longer the one to append to.
+
+    Attributes:
+        func: what is called.
+        encode_time: how long one of the calls took to pickle, ns: a sample for all.
+        waiting: calls by their item's number, from when they are taken.
+    """
+
+    __slots__ = ("_size", "_told", "encode_time", "func", "waiting")
+
+    shared = True
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        function: Function,
+        call: int,
+        *,
+        size: Callable[[Any], int],
+        retries: int = 0,
+        timeout: float = 0.0,
+    ) -> None:
+        """Make one that is open; `size` gives the bytes of a payload."""
+        super().__init__(JobKind.APPLY, function, call, 1, self, retries=retries, timeout=timeout)
+        self.func = func
+        self.encode_time = 0
+        self.waiting: dict[int, Entry] = {}
+        self._size = size
+        self._told: list[AsyncResult] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, and every call has its outcome."""
+        return (self.fed or self.dropped is not None) and self.idle
+
+    @property
+    def idle(self) -> bool:
+        """Whether every call so far has its outcome."""
+        return not self.pending and self.items_done == self.items_taken
+
+    def counts(self) -> tuple[int, int | None, int]:
+        """Return what holds for each of the calls that have no outcome yet."""
+        return 0, 1, 0
+
+    def oldest(self) -> int:
+        """Return when the first of those pending was submitted, ns."""
+        return int(self.pending[0][1])
+
+    def task_bytes(self) -> int:
+        """Return the mean size of a call's payload, at least 1."""
+        if not self.items_taken:
+            return self._size(self.pending[0][0]) + 1
+        return self.bytes_fed // self.items_taken + 1
+
+    def look(self) -> None:
+        """See how many calls there are now."""
+        fed = self.items_taken + len(self.pending)
+        self.dump_time += self.encode_time * (fed - self.items_fed)
+        self.items_fed = self.tasks_fed = fed
+
+    def take(self, number: int) -> tuple[list[Any], int]:
+        """Take so many calls; return their payloads, and when the first of them was submitted."""
+        pending = self.pending
+        entries: list[Entry] = [pending.popleft() for _ in range(number)]
+        self.waiting.update(zip(count(self.items_taken), entries, strict=False))
+        payloads = [entry[0] for entry in entries]
+        self.bytes_fed += sum(map(self._size, payloads))
+        return payloads, entries[0][1]
+
+    def settle(self, first: int, number: int, kind: int, payloads: list[Any]) -> list[int]:
+        """Take the outcome of calls; return when they were submitted, ns."""
+        entries = list(map(self.waiting.pop, range(first, first + number)))
+        self.items_done += number
+        results = [entry[2] for entry in entries]
+        fill(results, kind, payloads)
+        self._told += results
+        return [entry[1] for entry in entries]
+
+    def part(self, result: AsyncResult) -> tuple[int | None, Entry] | None:
+        """Let a call go that has no outcome yet; return its item's number, None if not taken."""
+        for index, entry in self.waiting.items():
+            if entry[2] is result:
+                self.items_done += 1
+                return index, self.waiting.pop(index)
+        pending = self.pending
+        for place in range(len(pending)):  # others append meanwhile
+            entry = pending[place]
+            if entry[2] is result:
+                del pending[place]
+                self.taken(1, 1)
+                self.items_done += 1
+                return None, entry
+        return None
+
+    def apart(self) -> Stream:
+        """Return another one, for calls that don't come after those of this one."""
+        return Stream(
+            *(self.func, self.function, self.call),
+            size=self._size,
+            retries=self.retries,
+            timeout=self.timeout,
+        )
+
+    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
+        """Refuse: the outcomes of calls are settled."""
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """Do nothing: each call has a result of its own, which is told."""
+
+    def finish(self, callbacks: Callbacks) -> None:
+        """Say that results are there."""
+        told, self._told = self._told, []
+        tell_all(told, callbacks)
+
+    def refuse(self, error: BaseException) -> None:
+        """Give all that is pending an error, for any thread: nobody will take it."""
+        while self.pending:
+            try:
+                result: AsyncResult = self.pending.popleft()[2]
+            except IndexError:  # another thread took the last one
+                return
+            fill([result], PARENT_ERROR, [error])
+            result.tell()
