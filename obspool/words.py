@@ -9,7 +9,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class JobKind(StrEnum):
+class Word(StrEnum):
+    """One of a few words; it is the text."""
+
+    # As the text's. An enumeration's own is a call of Python, and counts by outcome are looked up
+    # in thousands of rows for one picture.
+    __hash__ = str.__hash__
+
+
+class JobKind(Word):
     """Which call on the pool made a job; the label `kind` of metrics."""
 
     APPLY = "apply"
@@ -19,7 +27,7 @@ class JobKind(StrEnum):
     IMAP_UNORDERED = "imap_unordered"
 
 
-class Outcome(StrEnum):
+class Outcome(Word):
     """How an item, a task or a job ended.
 
     Jobs and tasks are never `skipped`: that is for items after an error in their chunk.
@@ -33,7 +41,7 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
-class PoolState(StrEnum):
+class PoolState(Word):
     """What a pool does now."""
 
     RUNNING = "running"
@@ -42,7 +50,7 @@ class PoolState(StrEnum):
     ENDED = "ended"
 
 
-class PoolOutcome(StrEnum):
+class PoolOutcome(Word):
     """How a pool ended.
 
     finished: nothing was pending. abandoned: terminated with work pending. broken: it could no
@@ -55,7 +63,7 @@ class PoolOutcome(StrEnum):
     DIED = "died"
 
 
-class WorkerState(StrEnum):
+class WorkerState(Word):
     """A worker's life, as a slot shows it."""
 
     STARTING = "starting"
@@ -65,7 +73,7 @@ class WorkerState(StrEnum):
     GONE = "gone"
 
 
-class ExitReason(StrEnum):
+class ExitReason(Word):
     """Why a worker ended."""
 
     TASKS = "tasks"
@@ -78,7 +86,7 @@ class ExitReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-class IdleReason(StrEnum):
+class IdleReason(Word):
     """Why a slot runs nothing, as far as the parent knows.
 
     no_work: nothing is to be done. starved: there is work to begin, or more of it to be read or
@@ -93,14 +101,14 @@ class IdleReason(StrEnum):
     RECYCLING = "recycling"
 
 
-class Direction(StrEnum):
+class Direction(Word):
     """Which way a payload goes: in to a worker, or out of it."""
 
     IN = "in"
     OUT = "out"
 
 
-class EventKind(StrEnum):
+class EventKind(Word):
     """What a record of the event ring tells."""
 
     POOL_STARTED = "pool_started"

@@ -143,12 +143,18 @@ class Frame:
             function: histogram.quantile(0.95)
             for function, histogram in self.snapshot.item_run.items()
         }
+        now, rates = self.values_time, self.rates.workers
         return tuple(
-            self._row(worker, usual.get(worker.function or ""))
+            _row(
+                worker,
+                rates.get(worker.slot, NO_WORKER_RATES),
+                usual.get(worker.function or ""),
+                now,
+            )
             for worker in self.snapshot.present_workers
         )
 
-    @property
+    @cached_property
     def live_workers(self) -> int:
         """How many workers there are now."""
         return sum(worker.state is not WorkerState.GONE for worker in self.snapshot.workers)
@@ -160,15 +166,16 @@ class Frame:
         now = self.values_time
         return tuple(JobRow(job, self.rates.jobs.get(job.id, NO_JOB_RATES), now) for job in jobs)
 
-    def _row(self, worker: WorkerSnapshot, usual: float | None) -> WorkerRow:
-        running = item_running(worker, self.values_time)
-        stuck = (
-            running is not None
-            and usual is not None
-            and running > max(STUCK_SECONDS, STUCK_TIMES_P95 * usual)
-        )
-        rates = self.rates.workers.get(worker.slot, NO_WORKER_RATES)
-        return WorkerRow(worker, rates, running, usual, stuck)
+
+def _row(worker: WorkerSnapshot, rates: WorkerRates, usual: float | None, now: float) -> WorkerRow:
+    running = item_running(worker, now)
+    stuck = (
+        running is not None
+        and running > STUCK_SECONDS
+        and usual is not None
+        and running > STUCK_TIMES_P95 * usual
+    )
+    return WorkerRow(worker, rates, running, usual, stuck)
 
 
 def next_frame(history: History, snapshot: Snapshot) -> Frame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from obspool.words import Outcome, WorkerState
 
@@ -27,8 +27,7 @@ MAX_SAMPLES = 22
 MAX_SERIES = 120
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRates:
+class WorkerRates(NamedTuple):
     """What a slot did lately; None while there is one reading only.
 
     Attributes:
@@ -79,8 +78,8 @@ class Rates:
     jobs: Mapping[int, JobRates] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class _WorkerSample:
+# A tuple: a thousand of them are made for each reading, in half the time of a dataclass.
+class _WorkerSample(NamedTuple):
     items: int
     busy: float
     cpu: float
@@ -130,7 +129,10 @@ class History:
         if elapsed <= 0:
             return Rates()
         items = max(0, last.items - first.items) / elapsed
-        workers = {slot: self._worker(slot, elapsed) for slot in last.workers}
+        before = first.workers.get
+        workers = {
+            slot: _worker_rates(before(slot), now, elapsed) for slot, now in last.workers.items()
+        }
         live = [workers[slot] for slot, sample in last.workers.items() if sample.live]
         jobs = {job.id: self._job(job) for job in snapshot.jobs if job.ended_time is None}
         return Rates(
@@ -156,17 +158,6 @@ class History:
         speed = max(0, job.items_done - done) / (last.time - since)
         left = None if job.items_total is None else job.items_total - job.items_done
         return JobRates(speed, _eta(left, speed))
-
-    def _worker(self, slot: int, elapsed: float) -> WorkerRates:
-        last = self._samples[-1].workers[slot]
-        first = self._samples[0].workers.get(slot)
-        if first is None or not last.live:
-            return NO_WORKER_RATES
-        return WorkerRates(
-            items=max(0, last.items - first.items) / elapsed,
-            busy=min(1.0, max(0.0, last.busy - first.busy) / elapsed),
-            cpu=max(0.0, last.cpu - first.cpu) / elapsed,
-        )
 
 
 def ended_average(snapshot: Snapshot) -> Rates:
@@ -203,7 +194,18 @@ def items_done(items: Mapping[Outcome, int]) -> int:
 
 def items_failed(items: Mapping[Outcome, int]) -> int:
     """Count the items that ended badly: error, timeout, lost."""
-    return sum(items.get(outcome, 0) for outcome in (Outcome.ERROR, Outcome.TIMEOUT, Outcome.LOST))
+    failed = items.get
+    return failed(Outcome.ERROR, 0) + failed(Outcome.TIMEOUT, 0) + failed(Outcome.LOST, 0)
+
+
+def _worker_rates(first: _WorkerSample | None, last: _WorkerSample, elapsed: float) -> WorkerRates:
+    if first is None or not last.live:
+        return NO_WORKER_RATES
+    return WorkerRates(
+        items=max(0, last.items - first.items) / elapsed,
+        busy=min(1.0, max(0.0, last.busy - first.busy) / elapsed),
+        cpu=max(0.0, last.cpu - first.cpu) / elapsed,
+    )
 
 
 def _sample(snapshot: Snapshot) -> _Sample:

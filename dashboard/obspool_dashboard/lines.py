@@ -41,6 +41,9 @@ class Role(StrEnum):
     ALARM = "alarm"
     FADED = "faded"
 
+    # As the text's: an enumeration's own is a call of Python, for each part of each line.
+    __hash__ = str.__hash__
+
 
 class Part(NamedTuple):
     """A run of text with one meaning."""
@@ -88,6 +91,8 @@ class Painter(Widget):
     faded = False
     """Whether the values are of the past: everything is drawn in one quiet style."""
 
+    _styles: dict[Role, Style] | None = None
+
     @property
     def glyphs(self) -> Glyphs:
         """The signs to draw with."""
@@ -95,7 +100,15 @@ class Painter(Widget):
 
     def role_style(self, role: Role) -> Style:
         """Look up how a role is drawn now."""
-        return self.get_component_rich_style(f"role--{role}")
+        # Textual would put its answer together from all ancestors, for each part of each line.
+        if self._styles is None:
+            self._styles = {each: self.get_component_rich_style(f"role--{each}") for each in Role}
+        return self._styles[role]
+
+    def notify_style_update(self) -> None:
+        """Forget the styles: a theme or a class has changed them."""
+        super().notify_style_update()
+        self._styles = None
 
     def paint(self, line: Line, width: int, under: Role | None = None) -> Strip:
         """Draw a line, cut or filled to `width`; `under` gives its background to all parts."""

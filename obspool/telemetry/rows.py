@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from operator import itemgetter
+from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
 from obspool.errors import SegmentError
@@ -34,16 +35,18 @@ class Picker:
             name, wanted = (field, 1) if isinstance(field, str) else field
             offset, size = table.fields.get(name, (0, 0))
             words += [offset + i if i < size else None for i in range(wanted)]
-        self._words = 1 + max((word for word in words if word is not None), default=-1)
-        # A 0 is put behind the record's words, for the missing ones.
-        places = [self._words if word is None else word for word in words]
+        there = sorted({word for word in words if word is not None})
+        befores = [-1, *there]
+        skipped = ((word - before - 1) * WORD for before, word in zip(befores, there, strict=False))
+        self._struct = Struct("=" + "".join(f"{size}xQ" for size in skipped))
+        # A 0 is put behind the words found, for the missing ones.
+        places = [len(there) if word is None else there.index(word) for word in words]
         self._pick = itemgetter(*places)
 
     def __call__(self, cells: memoryview, at: int) -> tuple[int, ...]:
         """Return the numbers of the record that starts at word `at`."""
-        row = cells[at : at + self._words].tolist()
-        row.append(0)
-        picked: tuple[int, ...] = self._pick(row)
+        found = self._struct.unpack_from(cells, at * WORD)
+        picked: tuple[int, ...] = self._pick((*found, 0))
         return picked
 
 
@@ -95,6 +98,7 @@ class Histograms:
         self.words = len(bounds) + 2
         self._bytes = self.words * WORD
         self._mask = (1 << 8 * self._bytes) - 1
+        self._words = Struct(f"={self.words}Q")
 
     def check(self, table: Table, *names: str) -> None:
         """Make sure that fields are as long as one histogram each.
@@ -130,8 +134,8 @@ class Histograms:
     def made(self, lanes: int) -> Histogram:
         """Return the sum of lanes as a Histogram."""
         raw = (lanes & self._mask).to_bytes(self._bytes, sys.byteorder)
-        *counts, total = memoryview(raw).cast("Q").tolist()
-        return Histogram(self.bounds, tuple(counts), total / self._unit)
+        words = self._words.unpack(raw)
+        return Histogram(self.bounds, words[:-1], words[-1] / self._unit)
 
 
 def word(words: tuple[W, ...], index: int, default: W) -> W:

@@ -111,6 +111,7 @@ class Slots:
         self._parent = reading.header.table("parent")
         self._worker = reading.header.table("worker")
         self._parities = (0, 1) if self._parent.bank and self._worker.bank else (0,)
+        self._generation, _ = self._parent.fields.get("generation", (-1, 0))
         self._pick_parent = Picker(self._parent, *_PARENT_FIELDS)
         self._pick_worker = Picker(self._worker, *_WORKER_FIELDS)
         # Few programs have counters of their own: then their words needn't be looked at.
@@ -166,25 +167,32 @@ class Slots:
     def _bank(self, slot: int, parity: int) -> _Bank | None:
         parent, worker = self._parent, self._worker
         at = parent.at + slot * parent.stride + parity * parent.bank
+        if self._generation < 0 or not self._cells[at + self._generation]:
+            return None  # never used, as one of two is in a pool that recycles nothing
         told = self._pick_parent(self._cells, at)
-        if not told[0]:
-            return None
         at = worker.at + slot * worker.stride + parity * worker.bank
         return _Bank(parity, at, told, self._pick_worker(self._cells, at))
 
     def _slot(self, slot: int) -> WorkerSnapshot | None:
         """Return a slot's row and add its banks to the sums; None when it was never used."""
-        found = (self._bank(slot, parity) for parity in self._parities)
-        banks = [bank for bank in found if bank is not None]
-        if not banks:
+        now: _Bank | None = None
+        counts: Sequence[int] = ()
+        queue_tasks = cpu = busy = item_run = 0
+        for parity in self._parities:
+            bank = self._bank(slot, parity)
+            if bank is None:
+                continue
+            now = bank if now is None else max(now, bank, key=_Bank.rank)
+            counts = tuple(map(add, counts, bank.counts)) if counts else bank.counts
+            self.running += bank.task_start != 0
+            self.load += bank.load
+            self.dump += bank.dump
+            queue_tasks += bank.queue_tasks
+            cpu += bank.cpu
+            busy += bank.busy
+            item_run += self._add(bank)
+        if now is None:
             return None
-        now = max(banks, key=_Bank.rank)
-        counts: Sequence[int] = banks[0].counts
-        if len(banks) > 1:
-            counts = tuple(map(add, counts, banks[1].counts))
-        self.running += sum(bank.task_start != 0 for bank in banks)
-        self.load += sum(bank.load for bank in banks)
-        self.dump += sum(bank.dump for bank in banks)
         works = self._alive and now.state is not WorkerState.GONE
         return WorkerSnapshot(
             slot=slot,
@@ -200,15 +208,15 @@ class Slots:
             task_start_time=self._monotonic(now.task_start) if works else None,
             item_start_time=self._monotonic(now.slice_start) if works else None,
             process_tasks=now.process_tasks,
-            queue_tasks=sum(bank.queue_tasks for bank in banks),
+            queue_tasks=queue_tasks,
             resident_memory=now.resident,
             memory_growth=now.resident - now.ready if now.resident and now.ready else 0,
-            cpu_seconds=sum(bank.cpu for bank in banks) / NANO,
-            busy_seconds=sum(bank.busy for bank in banks) / NANO,
+            cpu_seconds=cpu / NANO,
+            busy_seconds=busy / NANO,
             restarts=now.generation - 1,
             tasks=dict(zip(_OUTCOMES, counts, strict=False)),
             items=dict(zip(_OUTCOMES, counts[len(_OUTCOMES) :], strict=True)),
-            item_run=self._histograms.made(sum(map(self._add, banks))),
+            item_run=self._histograms.made(item_run),
             exit_reason=optional(_EXIT_REASONS, now.exit_reason),
         )
 
@@ -228,8 +236,9 @@ class Slots:
         total = 0
         for function in range(len(self._names)):
             lanes = histograms.lanes(raw, bank.at + places[function])
-            self._item_run[function] += lanes
-            total += lanes
+            if lanes:
+                self._item_run[function] += lanes
+                total += lanes
         others = histograms.lanes(raw, bank.at + places[-1])
         self._item_run[-1] += others
         return total + others
@@ -244,6 +253,29 @@ def _counters(table: Table) -> Picker | None:
 
 class _Bank:
     """One generation of a slot, with the totals of those before it in the same bank."""
+
+    __slots__ = (
+        "at",
+        "busy",
+        "counts",
+        "cpu",
+        "dump",
+        "exit_reason",
+        "function",
+        "generation",
+        "is_described",
+        "load",
+        "parity",
+        "pid",
+        "process_tasks",
+        "queue_tasks",
+        "ready",
+        "resident",
+        "slice_start",
+        "started",
+        "state",
+        "task_start",
+    )
 
     def __init__(self, parity: int, at: int, told: tuple[int, ...], own: tuple[int, ...]) -> None:
         """Take the numbers apart.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from obspool.telemetry import header, reader
-from obspool.telemetry.layout import PARENT, WORD, WORKER
+from obspool.telemetry.layout import BANK_WORDS, PARENT, WORD, WORKER
 from obspool.words import WorkerState
 from tests.synthetic import make_snapshot
 from tests.synthetic_segment import SECOND, live_segment
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from obspool.telemetry.segment import Segment
+
+
+# Bytes of a look at sequence words: at one, and at those of a slot's two banks.
+LOOKS = (WORD, (BANK_WORDS + 1) * WORD)
 
 
 @pytest.fixture
@@ -80,7 +84,8 @@ class _Scripted:
         self._sequence = segment.layout.worker_block(0, 1) + WORKER["sequence"]
 
     def read(self, offset: int, size: int) -> bytes:
-        if size == WORD and offset == self._sequence * WORD and self._changes:
+        place = self._sequence * WORD
+        if size in LOOKS and offset <= place < offset + size and self._changes:
             self._changes -= 1
             self._segment.cells[self._sequence] += 2
             self._segment.cells[self._sequence + WORKER["busy"]] += SECOND
@@ -93,11 +98,42 @@ def test_a_row_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     """A bounded number of times; what is taken is the last."""
     source = _Scripted(segment, changes)
-    table = header.decode(source.read(0, segment.layout.header_words * WORD), "").table("worker")
-    before = reader._sequences(source, table)  # type: ignore[arg-type]
-    raw = bytearray(source.read(0, source.size))
-    found = reader._settle(source, table, raw, before)  # type: ignore[arg-type]
+    head = header.decode(source.read(0, segment.layout.header_words * WORD), "")
+    raw, found = reader._values(source, head)  # type: ignore[arg-type]
     assert found == ({(0, 1)} if torn else set())
     busy = segment.layout.worker_block(0, 1) + WORKER["busy"]
     read = memoryview(raw).cast("Q")[busy]
     assert torn or read == segment.cells[busy]
+
+
+class _Counted:
+    """A source that counts how often it is read."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.where = "counted"
+        self.size = segment.layout.words * WORD
+        self.reads = 0
+        self._bytes = segment.cells.cast("B")
+
+    def read(self, offset: int, size: int) -> bytes:
+        self.reads += 1
+        return bytes(self._bytes[offset : offset + size])
+
+
+def test_many_slots_are_read_with_few_calls() -> None:
+    """Three for 32 slots, which lie in different groups, and every bank comes as it is."""
+    stored = make_snapshot(100)
+    with live_segment(stored) as segment:
+        source = _Counted(segment)
+        head = header.decode(source.read(0, segment.layout.header_words * WORD), "")
+        source.reads = 0
+        raw, torn = reader._values(source, head)  # type: ignore[arg-type]
+        assert source.reads == 1 + 3 * 4
+        assert raw == segment.cells.cast("B")[: source.size]
+        assert not torn
+        # In the second group, and of the other parity than its neighbours may have.
+        worker = stored.workers[70]
+        at = segment.layout.worker_block(70, worker.generation) + WORKER["sequence"]
+        segment.cells[at] += 1
+        _, torn = reader._values(source, head)  # type: ignore[arg-type]
+        assert torn == {(70, worker.generation & 1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -88,9 +89,11 @@ def place(columns: Sequence[Column[R]], width: int, margin: int = 1) -> list[Pla
 
 def ordered(rows: Sequence[R], column: Column[R], *, descending: bool) -> list[R]:
     """Sort rows by a column; those without a value come last, equal ones keep their order."""
-    known = [row for row in rows if column.value(row) is not None]
-    unknown = [row for row in rows if column.value(row) is None]
-    return sorted(known, key=column.value, reverse=descending) + unknown
+    valued = [(column.value(row), row) for row in rows]
+    known = sorted(
+        (pair for pair in valued if pair[0] is not None), key=itemgetter(0), reverse=descending
+    )
+    return [row for _, row in known] + [row for value, row in valued if value is None]
 
 
 def wrapped(text: str, width: int) -> list[str]:
