@@ -65,13 +65,11 @@ def run(
     # A size that a shell exported may be of the past; Textual would believe it, not the terminal.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
-    from obspool_dashboard.app import TopApp  # noqa: PLC0415 - Textual takes 0.3 s to import
+    gc.disable()  # until there is something to collect: imports make none
+    from obspool_dashboard.app import TopApp  # noqa: PLC0415 - Textual takes 0.2 s to import
     from obspool_dashboard.source import LiveSource  # noqa: PLC0415 - with what it reads from
     from obspool_dashboard.widgets.workers import COLUMNS  # noqa: PLC0415 - draws with Textual
 
-    # The modules stay: nothing of them is ever garbage, and the collector need not look there.
-    gc.freeze()
-    gc.set_threshold(COLLECT_EVERY)
     columns = [column.title.lower() for column in COLUMNS]
     if sort and sort.lower() not in columns:
         _say(f"no column {sort!r} to sort by; there are {', '.join(columns)}")
@@ -94,11 +92,19 @@ def run(
         sort=sort.lower(),
         pattern=pattern,
     )
+    _tune_collector()
     with _watched_terminal():
         app.run()
     if app.end_signal is not None:
         _end_by(app.end_signal)
     return app.return_code or 0
+
+
+def _tune_collector() -> None:
+    """Let the garbage collector begin, seldom, and leave out what stays: the modules."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)
+    gc.enable()
 
 
 def _choose(source: Source, target: str | None) -> tuple[PoolEntry | None, bool]:

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from obspool_dashboard.lines import Palette
 from obspool_dashboard.picture import self_contained
 from obspool_dashboard.questions import BySignals, told
 from obspool_dashboard.reader import in_background
 from obspool_dashboard.screens.keys import is_movement
-from obspool_dashboard.screens.pick import PickScreen
 from obspool_dashboard.screens.pool import PoolScreen
 from obspool_dashboard.themes import THEMES
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class TopApp(App[int]):
+class TopApp(Palette):
     """Shows one pool, or the list of pools; everything it knows comes from its source."""
 
     CSS_PATH = "top.tcss"
@@ -105,7 +105,7 @@ class TopApp(App[int]):
             loop.add_signal_handler(number, self._end_by, number)
         # Pushed, as Textual can't switch from its default screen to another.
         self.push_screen(
-            PickScreen(self._target) if self._entry is None else PoolScreen(self._entry)
+            _list_of_pools(self._target) if self._entry is None else PoolScreen(self._entry)
         )
 
     def _end_by(self, number: signal.Signals) -> None:
@@ -118,7 +118,7 @@ class TopApp(App[int]):
 
     def show_pools(self) -> None:
         """Show all pools of the host."""
-        self.switch_screen(PickScreen())
+        self.switch_screen(_list_of_pools())
 
     def do(self, entry: PoolEntry, deed: Deed) -> None:
         """Do what a question was answered with, in a thread: a stopped pool answers late or never.
@@ -189,3 +189,10 @@ class TopApp(App[int]):
         """Name a key in ASCII where the terminal shows nothing else."""
         shown = super().get_key_display(binding)
         return shown if shown.isascii() or not self.has_class("-ascii") else binding.key
+
+
+def _list_of_pools(target: str | None = None) -> Screen[None]:
+    # Imported when it is wanted: the first frame of a pool doesn't wait for it.
+    from obspool_dashboard.screens.pick import PickScreen  # noqa: PLC0415
+
+    return PickScreen(target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from obspool.control import client
 from obspool.control.protocol import Command, Request
 from obspool.telemetry import registry
 
@@ -83,6 +82,9 @@ class LiveSource:
 
     def send(self, entry: PoolEntry, request: Request) -> str:
         """Send a command over the pool's control socket."""
+        # Sockets, JSON: nothing that the first frame should wait for.
+        from obspool.control import client  # noqa: PLC0415
+
         return client.send(entry.facts, request.command, request.arguments)
 
     def may_end(self, entry: PoolEntry) -> str:

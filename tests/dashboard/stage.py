@@ -83,6 +83,17 @@ class Stage:
         return "\n".join(strip.text for strip in strips)
 
     @property
+    def grounds(self) -> set[str]:
+        """The colours behind all that stands on the screen."""
+        styles = [
+            segment.style
+            for strip in self.app.screen._compositor.render_strips()
+            for segment in strip
+        ]
+        grounds = [style.bgcolor for style in styles if style is not None]
+        return {"" if ground is None else ground.name for ground in grounds}
+
+    @property
     def footer(self) -> str:
         """The keys that are offered."""
         return self.text.splitlines()[-1]

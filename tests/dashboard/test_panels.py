@@ -9,6 +9,7 @@ import pytest
 
 from obspool.telemetry.snapshot import Event
 from obspool.words import EventKind
+from obspool_dashboard.themes import DARK, LIGHT
 from tests.dashboard.film import snapshot_at
 from tests.dashboard.stage import Stage
 from tests.synthetic import NOW
@@ -176,6 +177,16 @@ async def test_the_palette_has_what_the_keys_have() -> None:
         await stage.until(lambda: "Tuning: chunksize" in stage.text)
         await stage.press("enter")
         await stage.until(lambda: "chunksize = 0.2 s" in stage.text)
+
+
+async def test_a_theme_changes_every_line() -> None:
+    """Also of widgets that keep what they have drawn; the way back, too."""
+    async with Stage().open((120, 40)) as stage:
+        for theme in (LIGHT, DARK, LIGHT):
+            stage.app.theme = theme.name
+            # The ground, the cursor's row and the line of the keys; nothing of the other theme.
+            known = {theme.background, theme.variables["cursor-line"], theme.surface}
+            await stage.until(lambda known=known: stage.grounds == known)
 
 
 async def test_the_newest_event_stays_in_view() -> None:

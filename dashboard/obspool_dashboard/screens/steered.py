@@ -13,8 +13,6 @@ from textual.screen import Screen
 from obspool.words import PoolState
 from obspool_dashboard import questions
 from obspool_dashboard.questions import NumberQuestion
-from obspool_dashboard.screens.confirm import ConfirmScreen, NumberScreen
-from obspool_dashboard.screens.stack import StackScreen
 from obspool_dashboard.source import Command
 
 if TYPE_CHECKING:
@@ -86,6 +84,9 @@ class SteeredScreen(Screen[None], inherit_bindings=False):
             case Command.STACK:
                 slot = self.target_slot()
                 if slot is not None:
+                    # What opens on a key is imported then: the first frame doesn't wait for it.
+                    from obspool_dashboard.screens.stack import StackScreen  # noqa: PLC0415
+
                     request = questions.stack_of(snapshot, slot)
                     self.app.push_screen(StackScreen(self.entry, request))
             case Command.CANCEL:
@@ -109,6 +110,11 @@ class SteeredScreen(Screen[None], inherit_bindings=False):
             self._ask(questions.end_processes(self.latest))
 
     def _ask(self, question: Question | NumberQuestion) -> None:
+        from obspool_dashboard.screens.confirm import (  # noqa: PLC0415 - as above
+            ConfirmScreen,
+            NumberScreen,
+        )
+
         entry, app = self.entry, self.app
 
         def answered(deed: Deed | None) -> None:

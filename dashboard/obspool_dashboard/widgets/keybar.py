@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from obspool_dashboard.lines import Line, LineWidget, Part, Role, gap, width_of
 from obspool_dashboard.widgets.columns import NARROW, NARROW_GAP, WIDE_GAP
@@ -15,6 +15,7 @@ from obspool_dashboard.widgets.columns import NARROW, NARROW_GAP, WIDE_GAP
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.style import Style
     from textual import events
     from textual.binding import ActiveBinding
     from textual.dom import DOMNode
@@ -31,6 +32,15 @@ class _Key(NamedTuple):
 
 class KeyBar(LineWidget):
     """Keys in the order of the bindings; a group of them shares one word."""
+
+    # It has a ground of its own.
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"role--{role}" for role in (Role.TEXT, Role.NAME, Role.MUTED)
+    }
+
+    def role_style(self, role: Role) -> Style:
+        """Look up how a role is drawn here."""
+        return self.get_component_rich_style(f"role--{role}")
 
     def on_mount(self) -> None:
         """Follow the bindings."""

@@ -32,8 +32,6 @@ DOUBLE = 2  # clicks
 class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_bindings=False):
     """Rows with a header above and, optionally, totals below, which both stay in view."""
 
-    # Textual inherits component classes and style sheets along the first base only.
-    COMPONENT_CLASSES: ClassVar[set[str]] = Painter.COMPONENT_CLASSES
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "move(1)", "Next row", show=False),
