@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,6 +180,10 @@ async def test_the_palette_has_what_the_keys_have() -> None:
         await stage.until(lambda: "chunksize = 0.2 s" in stage.text)
 
 
+def _has_grounds(stage: Stage, known: set[str | None]) -> bool:
+    return stage.grounds == known
+
+
 async def test_a_theme_changes_every_line() -> None:
     """Also of widgets that keep what they have drawn; the way back, too."""
     async with Stage().open((120, 40)) as stage:
@@ -186,7 +191,7 @@ async def test_a_theme_changes_every_line() -> None:
             stage.app.theme = theme.name
             # The ground, the cursor's row and the line of the keys; nothing of the other theme.
             known = {theme.background, theme.variables["cursor-line"], theme.surface}
-            await stage.until(lambda known=known: stage.grounds == known)
+            await stage.until(partial(_has_grounds, stage, known))
 
 
 async def test_the_newest_event_stays_in_view() -> None:

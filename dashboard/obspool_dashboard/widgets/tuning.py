@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from obspool import units
+from obspool.words import IdleReason
 from obspool_dashboard import tuning
 from obspool_dashboard.lines import EMPTY, Line, Part, Role, gap
 from obspool_dashboard.widgets.page import Page, heading, paragraph
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from obspool_dashboard.frame import Frame
-    from obspool_dashboard.tuning import Chunking, FunctionAdvice, Recycling
+    from obspool_dashboard.tuning import Chunking, FunctionAdvice, Recycling, Sending, Spending
 
 # Cells of the names and of the values; what a number means stands behind them, or below.
 NAMES = 19
@@ -41,13 +42,22 @@ class TuningPage(Page):
         if self.frame is None:
             return ()
         chunks = tuning.chunking(self.frame.snapshot)
-        lives = tuning.recycling(self.frame)
-        return [*self._chunksize(chunks, width), EMPTY, *self._lives(lives, width)]
+        spent = tuning.spending(self.frame)
+        parts = (
+            self._chunksize(chunks, spent, width),
+            self._spending(spent, width),
+            self._sending(tuning.sending(self.frame), width),
+            self._lives(tuning.recycling(self.frame), width),
+        )
+        lines: list[Line] = []
+        for part in parts:
+            lines += [EMPTY, *part] if lines else part
+        return lines
 
-    def _chunksize(self, chunks: Chunking, width: int) -> list[Line]:
+    def _chunksize(self, chunks: Chunking, spent: Spending, width: int) -> list[Line]:
         micro = self.glyphs.micro
         lines = [heading("chunksize", "how many items a task has")]
-        lines += self._advice(_chunk_text(chunks), width)
+        lines += self._advice(_chunk_text(chunks, spent), width)
         if chunks.functions:
             lines += [EMPTY, *self._functions(chunks.functions, width), EMPTY]
         for name, value, meaning in (
@@ -74,6 +84,60 @@ class TuningPage(Page):
             (
                 "stolen tasks", units.percent(chunks.stolen),
                 "taken over from busy workers; high: chunks too large, or items that differ much",
+            ),
+        ):  # fmt: skip
+            lines += self._number(name, value, meaning, width)
+        return lines
+
+    def _spending(self, spent: Spending, width: int) -> list[Line]:
+        lines = [heading("workers' time", "since the pool's start")]
+        idle = spent.idle.get
+        for name, share, meaning in (
+            ("busy", spent.busy, "in items"),
+            (
+                "starved", idle(IdleReason.STARVED),
+                "idle while work was queued; above 10 %: chunks too small, or too many workers",
+            ),
+            (
+                "tail", idle(IdleReason.TAIL),
+                "idle at a job's end; above 10 %: chunks too large, or one long item",
+            ),
+            (
+                "overhead", spent.overhead,
+                "messages, pickles; above 20 %: tasks too short, or too much is sent",
+            ),
+            ("no work", idle(IdleReason.NO_WORK), "nothing to do: no matter of chunks"),
+            ("paused", idle(IdleReason.PAUSED), "by a command, or the program"),
+            (
+                "recycling", idle(IdleReason.RECYCLING),
+                "no worker was ready; above 2 %: a higher limit, or a quicker start",
+            ),
+        ):  # fmt: skip
+            lines += self._number(name, _fine_percent(share), meaning, width)
+        return lines
+
+    def _sending(self, sent: Sending, width: int) -> list[Line]:
+        lines = [heading("sending", "what it costs")]
+        for name, value, meaning in (
+            (
+                "bytes in", units.size(sent.bytes_in),
+                "arguments of a task; above 1 MiB: send paths, or use shared memory",
+            ),
+            (
+                "bytes out", units.size(sent.bytes_out),
+                "its results; the same",
+            ),
+            (
+                "pickling here", _fine_percent(sent.pickling_parent),
+                "of a core, in the pool's process; near 100 %: it limits the pool",
+            ),
+            (
+                "pickling there", _fine_percent(sent.pickling_workers),
+                "of all workers' time; high: fewer or smaller arguments and results",
+            ),
+            (
+                "scheduler", _fine_percent(sent.scheduler),
+                "of a core; near 100 % (50 %: the program computes): can't feed more workers",
             ),
         ):  # fmt: skip
             lines += self._number(name, value, meaning, width)
@@ -106,6 +170,10 @@ class TuningPage(Page):
             (
                 "growth per task", units.size(lives.growth),
                 "of memory; what a limit is for, if it goes on",
+            ),
+            (
+                "the same, ended", units.size(lives.growth_ended),
+                f"of workers that are gone, which had {units.count(lives.life)} tasks, mean",
             ),
         ):  # fmt: skip
             lines += self._number(name, value, meaning, width)
@@ -151,7 +219,7 @@ class TuningPage(Page):
         return [start, *paragraph(meaning, width, INDENT + 2, Role.FAINT)]
 
 
-def _chunk_text(chunks: Chunking) -> str:
+def _chunk_text(chunks: Chunking, spent: Spending) -> str:
     if not chunks.functions:
         return "No item has ended yet: there is nothing to say."
     most = chunks.functions[0]
@@ -159,9 +227,17 @@ def _chunk_text(chunks: Chunking) -> str:
         f"chunksize = 0.2 s / time per item: {most.chunksize:,} for {most.name}, "
         f"whose items take {units.duration(most.mean)}."
     )
-    if not chunks.verdict or chunks.items_per_task is None:
-        return told
-    return f"{told} Now {units.count(chunks.items_per_task)}: {chunks.verdict}."
+    if chunks.verdict and chunks.items_per_task is not None:
+        told += f" Now {units.count(chunks.items_per_task)}: {chunks.verdict}."
+    starved = spent.idle.get(IdleReason.STARVED, 0.0)
+    tail = spent.idle.get(IdleReason.TAIL, 0.0)
+    if starved > tuning.WORTH_A_WORD:
+        told += f" Workers starve for {units.percent(starved)} of their time: a larger one feeds "
+        told += "them better."
+    if tail > tuning.WORTH_A_WORD:
+        told += f" {units.percent(tail)} of their time is waiting for the last ones: a smaller one "
+        told += "shares them better."
+    return told
 
 
 def _limit_text(lives: Recycling) -> str:
@@ -182,6 +258,6 @@ def _limit_text(lives: Recycling) -> str:
 
 
 def _fine_percent(share: float | None) -> str:
-    if share is None:
-        return units.NOTHING
+    if not share:
+        return units.percent(share)
     return f"{100 * share:.1f} %" if share < tuning.DEAR_RECYCLING * 2 else units.percent(share)
