@@ -16,6 +16,7 @@ from obspool.telemetry.layout import LATENCY_BOUNDS as BOUNDS
 from obspool.telemetry.snapshot import (
     Event,
     Histogram,
+    ItemError,
     JobSnapshot,
     PoolFacts,
     Serializing,
@@ -122,6 +123,21 @@ def make_worker(
         items=_outcomes(ok=100 * tasks - errors, error=errors),
         item_run=histogram(100 * tasks, 0.0017, dice),
         exit_reason=None if alive else ExitReason.SHUTDOWN,
+        errors=_errors(slot, min(errors, generation), generation, now),
+    )
+
+
+def _errors(slot: int, number: int, generation: int, now: float) -> tuple[ItemError, ...]:
+    """Return the last errors of a slot, one of each of its last generations."""
+    return tuple(
+        ItemError(
+            time=now - 300.0 * (number - index) - slot,
+            generation=generation - number + 1 + index,
+            function="resize_image",
+            item=f"img_{4711 + 60 * slot + index}.png",
+            text="ValueError: not an image: its header is cut short after 12 bytes",
+        )
+        for index in range(number)
     )
 
 

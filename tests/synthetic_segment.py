@@ -15,12 +15,14 @@ from obspool.telemetry import header
 from obspool.telemetry.layout import (
     COUNTER,
     COUNTER_NAME_WORDS,
+    ERROR_ITEM_WORDS,
     EVENT,
     EVENTS,
     FUNCTION,
     FUNCTION_NAME_WORDS,
     FUNCTIONS,
     HISTOGRAM_WORDS,
+    ITEM_ERRORS,
     JOB,
     PARENT,
     POOL,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from pathlib import Path
 
-    from obspool.telemetry.snapshot import Histogram, Snapshot, WorkerSnapshot
+    from obspool.telemetry.snapshot import Histogram, ItemError, Snapshot, WorkerSnapshot
 
 SECOND = 1_000_000_000
 # The made-up host started five days before: what its wall clock says less its monotonic one.
@@ -260,6 +262,23 @@ class _Filling:
         # A snapshot doesn't tell which function a worker's items were of: all of the last one.
         last = len(self.names) - 1 if self.names else FUNCTIONS
         self._histogram(at + WORKER["item_run"] + last * HISTOGRAM_WORDS, worker.item_run)
+        for number, error in enumerate(worker.errors):
+            self._error(worker.slot, number, error)
+
+    def _error(self, slot: int, number: int, error: ItemError) -> None:
+        at = self.layout.errors_block(slot, error.generation)
+        told = {
+            "number": number + 1,
+            "again": number + 1,
+            "wall": nanoseconds(error.time),
+            "generation": error.generation,
+            "function": 0 if error.function is None else self.names.index(error.function) + 1,
+        }
+        for name, word in told.items():
+            self.cells[at + ITEM_ERRORS[name] + number] = word
+        place = at + ITEM_ERRORS["item"] + number * ERROR_ITEM_WORDS
+        self._text(place, ERROR_ITEM_WORDS, error.item)
+        self._text(at + ITEM_ERRORS["text"] + number * TEXT_WORDS, TEXT_WORDS, error.text)
 
     def _monotonic(self, seconds: float | None) -> int:
         return 0 if seconds is None else nanoseconds(seconds) - self.boot

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EVENTS = 10  # the newest; all of them are in the JSON
 _JOBS = 8
+_ERRORS = 5  # of items: the newest
 _DOING = 40  # characters of the function and the item that runs
 _SHOWN = 0.001  # seconds of idle time that are worth a word
 _SILENT = 5.0  # seconds without a sign of the pool's own thread that are worth a word
@@ -85,6 +86,13 @@ def described(snapshot: Snapshot) -> Iterator[str]:
         yield ""
         jobs = snapshot.jobs[:_JOBS]
         yield from aligned(_JOB_COLUMNS, [_job(each, snapshot.time) for each in jobs])
+    errors = [(error, worker.slot) for worker in snapshot.workers for error in worker.errors]
+    if errors:
+        yield ""
+        for error, number in sorted(errors, key=lambda each: each[0].time)[-_ERRORS:]:
+            where = " ".join(filter(None, (error.function, error.item)))
+            text = units.printable(f"{error.text}  {where}".rstrip())
+            yield f"{units.time_of_day(error.time)}  slot {number:<3} {text}"
     if snapshot.events:
         yield ""
         for event in snapshot.events[-_EVENTS:]:

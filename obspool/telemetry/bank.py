@@ -19,6 +19,7 @@ from obspool.telemetry.layout import (
     LATENCY_BOUNDS,
     PARENT,
     WORKER,
+    text_of,
     text_words,
 )
 from obspool.words import Outcome
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from obspool.telemetry.layout import Layout
+    from obspool.telemetry.ring import ErrorRing
 
 _BOUNDS = tuple(round(bound * 1_000_000_000) for bound in LATENCY_BOUNDS)
 _SUM = HISTOGRAM_WORDS - 1
@@ -281,6 +283,8 @@ class Bank:
         self._last_resident = base + WORKER["last_resident"]
         self._described = base + WORKER["described"]
         self._description = base + WORKER["description"]
+        self._place = layout, slot, generation
+        self._errors: ErrorRing | None = None
         self._cpu_before = self._cpu_read = 0
         for word in (
             self._task_start,
@@ -324,6 +328,22 @@ class Bank:
             cells[self._described] = begun
             cells[at : at + DESCRIPTION_WORDS] = text_words(text, DESCRIPTION_WORDS)
             cells[self._sequence] += 1
+
+    def failed(self, error: BaseException, begun: int) -> None:
+        """Write down what an item raised.
+
+        Args:
+            error: what it raised.
+            begun: number below which items have begun, this one too.
+        """
+        if self._errors is None:
+            from obspool.telemetry.ring import ErrorRing  # noqa: PLC0415 - few workers need it
+
+            self._errors = ErrorRing(self.cells, *self._place)
+        cells, at = self.cells, self._description
+        is_described = cells[self._described] == begun
+        item = text_of(cells[at : at + DESCRIPTION_WORDS]) if is_described else ""
+        self._errors.add(error, cells[self._function], item)
 
     def tick(self, now: int) -> None:
         """Show when the running slice began."""

@@ -38,6 +38,8 @@ MAX_HEADER_BYTES = 256 * 1024
 MAX_SEGMENT_BYTES = 128 * 1024 * 1024
 _MAX_ROWS = {"pool": 1, "functions": 1024, "counters": 1024, "jobs": 4096, "events": 65536}
 MAX_SLOTS = 8192
+# Tables with a record for each slot and parity. Minor versions 0 and 1 had no errors.
+BY_SLOT = ("parent", "worker", "errors")
 MAX_RECORD_WORDS = 1 << 16
 _MAX_BUCKETS = 256
 _COMPACT = (",", ":")
@@ -94,8 +96,8 @@ class Header:
     def with_slots(self, slots: int) -> Header:
         """Return the header of this segment when it has grown to so many slots."""
         worker = self.table("worker")
-        banked = {name: self.table(name) for name in ("parent", "worker")}
-        tables = {name: dataclasses.replace(table, count=slots) for name, table in banked.items()}
+        found = {name: self.tables[name] for name in BY_SLOT if name in self.tables}
+        tables = {name: dataclasses.replace(table, count=slots) for name, table in found.items()}
         more = (slots - worker.count) * worker.stride
         return dataclasses.replace(self, words=self.words + more, tables={**self.tables, **tables})
 
@@ -143,9 +145,9 @@ def _shape(slots: int, header_words: int) -> str:
         described = {"at": at, "count": count, "stride": stride or record.words, "bank": bank}
         return {**described, "fields": fields}
 
-    def banked(record: Record, offset: int) -> Any:
+    def banked(record: Record, offset: int, bank: int = words.BANK_WORDS) -> Any:
         at = layout.first_slot + offset
-        return table(record, at, layout.slots, words.SLOT_WORDS, words.BANK_WORDS)
+        return table(record, at, layout.slots, words.SLOT_WORDS, bank)
 
     described = {
         "latency_bounds": words.LATENCY_BOUNDS,
@@ -158,6 +160,7 @@ def _shape(slots: int, header_words: int) -> str:
             "events": table(words.EVENT, layout.events, words.EVENTS),
             "parent": banked(words.PARENT, words.PARENT_OFFSET),
             "worker": banked(words.WORKER, words.WORKER_OFFSET),
+            "errors": banked(words.ITEM_ERRORS, words.ERRORS_OFFSET, words.ITEM_ERRORS.words),
         },
     }
     return json.dumps(described, separators=_COMPACT).removeprefix("{")
@@ -229,7 +232,7 @@ class _Parsing:
         found = {
             name: self._table(name, table)
             for name, table in tables.items()
-            if name in _MAX_ROWS or name in {"parent", "worker"}
+            if name in _MAX_ROWS or name in BY_SLOT
         }
         if "pool" not in found or not found["pool"].count:
             raise self._damaged("it describes no pool block")

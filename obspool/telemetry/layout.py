@@ -7,9 +7,9 @@ that a reader of another version finds every field it knows by name and ignores 
     | header | pool | functions | counters | jobs | events | slot 0 | slot 1 | ...        |
     +--------+------+--------------------------------------+--------+--------+------------+
                                                              |
-                                          bank 0 | bank 1 ---+   (generation's parity)
-                                               |
-                                               +-- parent's fields | worker's fields
+                        bank 0 | bank 1 | errors 0 | errors 1 ---+   (generation's parity)
+                             |
+                             +-- parent's fields | worker's fields
 
 Each field has one writer, and each bank has two blocks, so that the parent and the worker never
 share a cache line. All times are nanoseconds: `_wall` of the UNIX epoch, others of CLOCK_MONOTONIC,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"OBSPOOL\n"
 MAJOR = 1
-MINOR = 1
+MINOR = 2
 WORD = 8
 HEADER_BYTES = 8192  # magic, versions, JSON: grows in whole pages when the JSON needs it
 PAGE_WORDS = 512
@@ -49,11 +49,13 @@ FUNCTIONS = 16  # named ones; the histogram after them is `other`
 FUNCTION_NAME_WORDS = 16
 COUNTERS = 16  # of the program's own
 COUNTER_NAME_WORDS = 8  # 64 bytes
-MOST_SLOTS = 4096  # that a pool may be resized to: 32 MiB of addresses, not of memory
+MOST_SLOTS = 4096  # that a pool may be resized to: 42 MiB of addresses, not of memory
 EVENTS = 256
 JOBS = 64
 TEXT_WORDS = 25  # 200 bytes
 DESCRIPTION_WORDS = 16  # 128 bytes
+ERRORS = 4  # the newest of items, of the generations of one parity
+ERROR_ITEM_WORDS = 8  # 64 bytes
 
 
 class Field:
@@ -225,12 +227,24 @@ WORKER = Record(
     ("description", DESCRIPTION_WORDS),
 )
 
+# The last errors of items, as the worker tells them: each field has a word, or a text, for each.
+ITEM_ERRORS = Record(
+    ("number", ERRORS),  # 1 for the first one ever, which is in the first place; written last
+    ("again", ERRORS),  # the same
+    ("wall", ERRORS),
+    ("generation", ERRORS),
+    ("function", ERRORS),  # 1 + index of the function
+    ("item", ERRORS * ERROR_ITEM_WORDS),  # which one it was, where the pool describes items
+    ("text", ERRORS * TEXT_WORDS),
+)
+
 BANK_WORDS = PAGE_WORDS
 if PARENT.words + WORKER.words > BANK_WORDS:
     raise AssertionError("a bank must fit its page")
 PARENT_OFFSET = 0
 WORKER_OFFSET = PARENT.words
-SLOT_WORDS = 2 * BANK_WORDS
+ERRORS_OFFSET = 2 * BANK_WORDS
+SLOT_WORDS = 2 * (BANK_WORDS + ITEM_ERRORS.words)
 
 
 class Layout:
@@ -264,6 +278,11 @@ class Layout:
     def worker_block(self, slot: int, generation: int) -> int:
         """First word of the worker's fields for this generation of the slot."""
         return self._bank(slot, generation) + WORKER_OFFSET
+
+    def errors_block(self, slot: int, generation: int) -> int:
+        """First word of the last errors of this parity's generations of the slot."""
+        at = self.first_slot + slot * SLOT_WORDS + ERRORS_OFFSET
+        return at + (generation & 1) * ITEM_ERRORS.words
 
     def _bank(self, slot: int, generation: int) -> int:
         return self.first_slot + slot * SLOT_WORDS + (generation & 1) * BANK_WORDS

@@ -14,12 +14,13 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from obspool.telemetry.bank import begun_by
+from obspool.telemetry.layout import text_of
 from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
-from obspool.telemetry.snapshot import WorkerSnapshot
+from obspool.telemetry.snapshot import ItemError, WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from obspool.telemetry.header import Header, Table
     from obspool.telemetry.rows import Row
@@ -55,6 +56,10 @@ _WORKER_FIELDS = (
     ("tasks", len(_OUTCOMES)),
     ("items", len(_OUTCOMES)),
 )
+_ERROR_FIELDS = ("number", "again", "wall", "generation", "function")
+# Of a ring, and of a text, whatever a header says.
+_MOST_ERRORS = 64
+_MOST_WORDS = 64
 _COUNTER_FIELDS = ("counter_keys", "counter_values")
 _COUNTS = 11  # where the numbers by outcome begin in what is picked
 
@@ -117,6 +122,7 @@ class Slots:
         # Few programs have counters of their own: then their words needn't be looked at.
         self._pick_counters = _counters(self._worker) if pool["counters"] else None
         self._description = Text(self._worker, "description")
+        self._errors = _Errors(reading.header.table("errors"))
         self._histograms = Histograms(reading.header.latency_bounds)
         self._histograms.check(self._worker, "task_wait", "task_run")
         # One more than there are named ones: the last is of all other functions.
@@ -218,6 +224,7 @@ class Slots:
             items=dict(zip(_OUTCOMES, counts[len(_OUTCOMES) :], strict=True)),
             item_run=self._histograms.made(item_run),
             exit_reason=optional(_EXIT_REASONS, now.exit_reason),
+            errors=self._errors.of(self._cells, slot, self._function),
         )
 
     def _add(self, bank: _Bank) -> int:
@@ -249,6 +256,59 @@ def _counters(table: Table) -> Picker | None:
     keys, values = (table.fields.get(name, (0, 0))[1] for name in _COUNTER_FIELDS)
     both = min(keys, values)
     return Picker(table, *((name, both) for name in _COUNTER_FIELDS)) if both else None
+
+
+class _Errors:
+    """The last errors of slots: a ring for each parity, in which each field is an array."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._starts = (0, table.bank) if table.bank else (0,)
+        self._offsets = tuple(table.fields.get(name, (0, 0))[0] for name in _ERROR_FIELDS)
+        sizes = (table.fields.get(name, (0, 0))[1] for name in _ERROR_FIELDS)
+        self._count = min(_MOST_ERRORS, *sizes)
+        self._texts = tuple(self._text(name) for name in ("item", "text"))
+
+    def _text(self, name: str) -> tuple[int, int]:
+        """Return where the texts of a field begin, and how many words each has."""
+        offset, size = self._table.fields.get(name, (0, 0))
+        number = self._table.fields.get("number", (0, 0))[1]
+        return offset, size // number if number else 0
+
+    def of(
+        self, cells: memoryview, slot: int, named: Callable[[int], str | None]
+    ) -> tuple[ItemError, ...]:
+        """Return those of a slot, the oldest first; without one that is being written."""
+        table = self._table
+        if slot >= table.count or not self._count:
+            return ()
+        found: list[ItemError] = []
+        for start in self._starts:
+            at = table.at + slot * table.stride + start
+            # Nearly always all of them are 0.
+            first = at + self._offsets[0]
+            for place, number in enumerate(cells[first : first + self._count].tolist()):
+                if number and (error := self._one(cells, at, place, named)) is not None:
+                    found.append(error)
+        return tuple(sorted(found, key=_error_time)) if found else ()
+
+    def _one(
+        self, cells: memoryview, at: int, place: int, named: Callable[[int], str | None]
+    ) -> ItemError | None:
+        number, again, when, generation, function = (
+            cells[at + offset + place] for offset in self._offsets
+        )
+        if number != again:
+            return None
+        item, text = (
+            text_of(cells[(start := at + offset + place * words) : start + min(words, _MOST_WORDS)])
+            for offset, words in self._texts
+        )
+        return ItemError(when / NANO, generation, named(function), item, text)
+
+
+def _error_time(error: ItemError) -> float:
+    return error.time
 
 
 class _Bank:

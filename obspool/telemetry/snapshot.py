@@ -143,6 +143,25 @@ class Serializing:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemError:
+    """What an item raised in a worker.
+
+    Attributes:
+        generation: of the process that it was in.
+        function: `other` for those after the 16th; None when it isn't known.
+        item: what it was, by the pool's `describe=`; else empty.
+        text: the exception's type and, unless OBSPOOL_ERRORS=type, its text: one line of at most
+            200 bytes of UTF-8.
+    """
+
+    time: float
+    generation: int
+    function: str | None
+    item: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
     """One slot: the process that works there now, and the totals of all its generations.
 
@@ -159,6 +178,8 @@ class WorkerSnapshot:
         restarts: generations after the first.
         item_run: run time of items, of all functions.
         exit_reason: of the present process, when it is gone.
+        errors: the last that its items raised, the oldest first: of all generations, four at least
+            of the present one if it had so many, eight at most.
     """
 
     slot: int
@@ -182,6 +203,7 @@ class WorkerSnapshot:
     item_run: Histogram
     exit_reason: ExitReason | None
     description: str = ""
+    errors: tuple[ItemError, ...] = ()
 
     @property
     def doing(self) -> str | None:

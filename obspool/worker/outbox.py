@@ -23,6 +23,10 @@ LONGEST_DELAY = 0.05  # while nothing comes
 _NONE: dict[int, Any] = {}
 
 
+def _no_note(_: BaseException) -> None:
+    """Note nothing: until somebody says where."""
+
+
 def _nothing() -> None:
     """Do nothing."""
 
@@ -66,6 +70,7 @@ class Outbox:
         self.ended = 0
         self._dump = 0
         self.stalled: Callable[[], None] = _nothing
+        self.unsendable: Callable[[BaseException], None] = _no_note
         self._wake: threading.Lock | None = None
         self.active = self.watched = self.overdue = False
 
@@ -162,6 +167,7 @@ class Outbox:
             return Part(first, 1, Kind.ITEMS, [self._codec.dump(value)])
         except Exception as error:  # noqa: BLE001 - the item's error
             self._failed += 1
+            self.unsendable(error)
             return Part(first, 1, Kind.ERROR, [self._codec.dump_error(error)])
 
     def _close_values(self) -> None:

@@ -63,6 +63,7 @@ class Runner:
         self._describe = describe
         # Not before: a cycle keeps what a parent has made for its worker longer than it should.
         self._outbox.stalled = self._shorten
+        self._outbox.unsendable = self._note
 
     def _shorten(self) -> None:
         """Give up the claim on what a slice that takes long has not begun; in the outbox's thread.
@@ -232,12 +233,19 @@ class Runner:
             if isinstance(error, errors.SoftTimeoutError):
                 self._tally.timeouts += 1
                 text = f"the item ran longer than {timeout:g} s, and was interrupted"
-                return self._interrupted(Kind.TIMEOUT, errors.TaskTimeoutError(text), error)
+                overdue = errors.TaskTimeoutError(text)
+                self._note(overdue)
+                return self._interrupted(Kind.TIMEOUT, overdue, error)
             if isinstance(error, errors.SoftCancelError):
                 self._tally.cancelled += 1
                 cancelled = errors.CancelledError("cancelled while it ran")
                 return self._interrupted(Kind.CANCELLED, cancelled, error)
+        self._note(error)
         return self._codec.dump_error(error)
+
+    def _note(self, error: BaseException) -> None:
+        """Write an item's error down in the segment, for those who look."""
+        self._bank.failed(error, self._claims.begun())
 
     def _interrupted(self, kind: int, error: BaseException, cause: BaseException) -> Interrupted:
         """Encode the error of an item that was interrupted, with the place where it was."""

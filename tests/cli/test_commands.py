@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,10 +11,13 @@ import pytest
 
 from obspool import __version__
 from obspool.control.protocol import Command
+from obspool.telemetry.snapshot import ItemError
 from obspool.words import Outcome, PoolOutcome, PoolState
 from tests.cli.environment import environment
 from tests.cli.pools import ShamPool, obspool, sham_pool
 from tests.cli.terminal import Terminal
+from tests.synthetic import make_snapshot
+from tests.synthetic_segment import write_segment
 
 
 def test_ls_lists_running_pools() -> None:
@@ -338,3 +342,21 @@ def test_a_pool_whose_process_was_killed() -> None:
     assert "has ended already" in obspool("terminate", "nightly", "--yes").stderr
     for socket in Path(os.environ["OBSPOOL_DIR"]).glob("*.sock"):
         socket.unlink()
+
+
+def test_stats_shows_the_last_errors_of_items(obspool_dir: Path) -> None:
+    """Of all workers, the newest last, with the function and the item."""
+    made = make_snapshot(2, outcome=PoolOutcome.FINISHED)
+    errors = tuple(
+        ItemError(made.time - 90 + n, 1, "resize_image", f"img_{n}", f"ValueError: \x1b {n}")
+        for n in range(4)
+    )
+    workers = tuple(
+        dataclasses.replace(worker, errors=errors, generation=1) for worker in made.workers
+    )
+    write_segment(obspool_dir, dataclasses.replace(made, workers=workers))
+    told = obspool("stats", "nightly").stdout
+    shown = [line for line in told.splitlines() if "ValueError" in line]
+    assert len(shown) == 5
+    assert shown[-1].endswith("slot 1   ValueError: \ufffd 3  resize_image img_3")
+    assert "img_1" in shown[0]

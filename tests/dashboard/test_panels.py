@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from obspool.telemetry.snapshot import Event
+from obspool.telemetry.snapshot import Event, ItemError
 from obspool.words import EventKind
 from obspool_dashboard.themes import DARK, LIGHT
 from tests.dashboard.film import snapshot_at
@@ -133,6 +133,40 @@ async def test_a_worker_s_page() -> None:
         before = stage.text.splitlines()[5:30]
         await stage.step()
         assert stage.text.splitlines()[5:30] == before
+
+
+def _long(snapshot: Snapshot) -> Snapshot:
+    """Give slot 1 long texts, and an error."""
+    error = ItemError(NOW - 9, 3, "resize_image", "img_1.png", f"ValueError: {'too long ' * 9}end")
+    changed = dataclasses.replace(
+        snapshot.workers[1],
+        function="a_package.with_modules.and_a_function",
+        description="archive/2025/06/img_with_a_long_name.png",
+        errors=(dataclasses.replace(error, text="KeyError: [/x]"), error),
+    )
+    workers = (snapshot.workers[0], changed, *snapshot.workers[2:])
+    known = {"a_package.with_modules.and_a_function": snapshot.item_run["resize_image"]}
+    return dataclasses.replace(snapshot, workers=workers, item_run=known)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (80, 40), (160, 40)], ids=str)
+async def test_the_last_errors_and_nothing_is_cut(size: tuple[int, int]) -> None:
+    """The newest first, with what they were in; what is too long goes on in the next line."""
+    stage = Stage()
+    stage.edit = _long
+    async with stage.open(size):
+        await stage.press("j", "enter")
+        page = "".join(stage.text.split())
+        for text in (
+            "a_package.with_modules.and_a_function",
+            "archive/2025/06/img_with_a_long_name.png",
+            "KeyError: [/x] resize_image img_1.png",
+            f"ValueError: {'too long ' * 9}end",
+            "the p95 of its function",
+        ):
+            assert "".join(text.split()) in page, text
+        assert page.index("toolong") < page.index("KeyError")
+        assert "…" not in stage.text.partition("Past")[0]
 
 
 async def test_copy_takes_the_line_under_the_cursor() -> None:

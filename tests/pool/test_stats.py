@@ -45,6 +45,29 @@ def ended(pool: Pool) -> Snapshot:
     return stats
 
 
+def test_what_items_raised_last(mp_context: BaseContext) -> None:
+    """Of each worker, with the function and the item; also results that can't be sent."""
+    with Pool(1, context=mp_context, describe="number {}".format) as pool:
+        work.outcome(lambda: pool.apply(work.double, (-1,)))
+        pool.map(work.double, [3, -4, 5], 3, return_exceptions=True)
+        work.outcome(lambda: pool.map(work.unsendable, [6], 1))
+        (worker,) = ended(pool).workers
+    told = [(error.function, error.item) for error in worker.errors]
+    assert told == [
+        ("double", "number -1"), ("double", "number -4"), ("unsendable", "number 6")
+    ]  # fmt: skip
+    assert [error.text for error in worker.errors[:2]] == ["CustomError: -1", "CustomError: -4"]
+    assert worker.errors[2].text.startswith("MaybeEncodingError: Error sending result")
+
+
+def test_what_items_of_threads_raised_last() -> None:
+    """The same words in the segment."""
+    with ThreadPool(1) as pool:
+        work.outcome(lambda: pool.apply(work.double, (-1,)))
+        (worker,) = ended(pool).workers
+    assert [error.text for error in worker.errors] == ["CustomError: -1"]
+
+
 def test_counts_after_the_end_are_exact(mp_context: BaseContext) -> None:
     """Jobs, tasks and items by kind and outcome; the workers' own counts add up to the same."""
     with Pool(2, context=mp_context, balance=False) as pool:

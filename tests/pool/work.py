@@ -24,6 +24,11 @@ def identity(item: Any) -> Any:
     return item
 
 
+def unsendable(_: object) -> Any:
+    """Return what neither pickle nor cloudpickle takes."""
+    return threading.Lock()
+
+
 def double(item: int) -> int:
     """Raise for a negative item, as a user's function does now and then."""
     if item < 0:

@@ -386,7 +386,7 @@ def test_a_segment_of_the_first_minor_version_is_read(obspool_dir: Path) -> None
     raw = bytearray(path.read_bytes())
     text = raw[header.PREFIX.size : Layout(1).header_words * WORD].rstrip(b"\0")
     described = json.loads(text)
-    del described["count_bounds"], described["tables"]["counters"]
+    del described["count_bounds"], described["tables"]["counters"], described["tables"]["errors"]
     later = ("idle", "task_bytes", "dump", "load", "scheduler_busy", "memory_growth", "task_items")
     for name in (*later, "job_duration", "lifetime_tasks", "counters", "counter_values"):
         del described["tables"]["pool"]["fields"][name]
@@ -408,3 +408,5 @@ def test_a_segment_of_the_first_minor_version_is_read(obspool_dir: Path) -> None
     assert found.serialize_seconds == Serializing(0.0, 0.0, 0.0, 0.0)
     assert (found.scheduler_busy_seconds, found.worker_memory_growth) == (0.0, 0)
     assert found.user_counters == {}
+    assert any(worker.errors for worker in expected.workers)
+    assert not any(worker.errors for worker in found.workers)

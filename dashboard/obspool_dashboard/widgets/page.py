@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len, chop_cells
 from textual.binding import Binding, BindingType
 
-from obspool_dashboard.lines import EMPTY, Line, LineWidget, Part, Role, gap
-from obspool_dashboard.widgets.columns import wrapped
+from obspool_dashboard.lines import Line, LineWidget, Part, Role, gap, width_of
+from obspool_dashboard.widgets.columns import LEAST_TEXT, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Lines that one turn of the wheel moves.
 WHEEL = 3
+# What stands below a title begins here.
+INDENT = 3
 
 
 class Page(LineWidget, can_focus=True, inherit_bindings=False):
@@ -78,14 +81,36 @@ class Page(LineWidget, can_focus=True, inherit_bindings=False):
         self.action_scroll(-WHEEL)
 
 
-def heading(title: str, note: str = "") -> Line:
-    """Return the title of a section."""
-    return (gap(1), Part(title, Role.HEADING), gap(2), Part(note, Role.FAINT))
+def heading(title: str, note: str, width: int) -> list[Line]:
+    """Return the title of a section; its note stands below where it doesn't fit beside it."""
+    line: Line = (gap(1), Part(title, Role.HEADING), gap(2))
+    if width_of(line) + len(note) < width:
+        return [(*line, Part(note, Role.FAINT))]
+    return [line, *paragraph(note, width, INDENT, Role.FAINT)]
 
 
-def fact(name: str, names: int, value: Line, more: Line = EMPTY) -> Line:
-    """Return a line with a name, a value, and what there is to say of it."""
-    return (gap(3), Part(name.ljust(names), Role.MUTED), gap(2), *value, *more)
+def fact(name: str, names: int, value: Line, width: int) -> list[Line]:
+    """Return a name and its value, in as many lines as the value needs."""
+    indent = INDENT + names + 2
+    first, *more = flowed(value, width - indent - 1)
+    start: Line = (gap(INDENT), Part(name.ljust(names), Role.MUTED), gap(2))
+    return [(*start, *first), *((gap(indent), *line) for line in more)]
+
+
+def flowed(line: Line, room: int) -> list[Line]:
+    """Break a line into several that fit `room` cells, at spaces where there are any."""
+    if width_of(line) <= room:
+        return [line]
+    lines: list[Line] = []
+    now: list[Part] = []
+    for text, role in line:
+        for word in text.split():
+            for piece in chop_cells(word, max(LEAST_TEXT, room)):
+                if now and width_of(now) + 1 + cell_len(piece) > room:
+                    lines.append(tuple(now))
+                    now = []
+                now += [gap(1), Part(piece, role)] if now else [Part(piece, role)]
+    return [*lines, tuple(now)]
 
 
 def paragraph(text: str, width: int, indent: int, role: Role = Role.MUTED) -> list[Line]:

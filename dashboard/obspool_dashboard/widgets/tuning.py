@@ -8,7 +8,7 @@ from obspool import units
 from obspool.words import IdleReason
 from obspool_dashboard import tuning
 from obspool_dashboard.lines import EMPTY, Line, Part, Role, gap
-from obspool_dashboard.widgets.page import Page, heading, paragraph
+from obspool_dashboard.widgets.page import INDENT, Page, heading, paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Cells of the names and of the values; what a number means stands behind them, or below.
 NAMES = 19
 VALUES = 10
-INDENT = 3
 # From this width on the meaning stands in the same line.
 ROOMY = 90
 # From this width on the table of functions has all its columns.
@@ -56,7 +55,7 @@ class TuningPage(Page):
 
     def _chunksize(self, chunks: Chunking, spent: Spending, width: int) -> list[Line]:
         micro = self.glyphs.micro
-        lines = [heading("chunksize", "how many items a task has")]
+        lines = heading("chunksize", "how many items a task has", width)
         lines += self._advice(_chunk_text(chunks, spent), width)
         if chunks.functions:
             lines += [EMPTY, *self._functions(chunks.functions, width), EMPTY]
@@ -90,7 +89,7 @@ class TuningPage(Page):
         return lines
 
     def _spending(self, spent: Spending, width: int) -> list[Line]:
-        lines = [heading("workers' time", "since the pool's start")]
+        lines = heading("workers' time", "since the pool's start", width)
         idle = spent.idle.get
         for name, share, meaning in (
             ("busy", spent.busy, "in items"),
@@ -117,7 +116,7 @@ class TuningPage(Page):
         return lines
 
     def _sending(self, sent: Sending, width: int) -> list[Line]:
-        lines = [heading("sending", "what it costs")]
+        lines = heading("sending", "what it costs", width)
         for name, value, meaning in (
             (
                 "bytes in", units.size(sent.bytes_in),
@@ -146,7 +145,7 @@ class TuningPage(Page):
     def _lives(self, lives: Recycling, width: int) -> list[Line]:
         micro = self.glyphs.micro
         limit = "none" if lives.limit is None else f"{lives.limit:,}"
-        lines = [heading("maxtasksperchild", "how many tasks a worker lives for")]
+        lines = heading("maxtasksperchild", "how many tasks a worker lives for", width)
         lines += self._advice(_limit_text(lives), width)
         lines.append(EMPTY)
         for name, value, meaning in (
