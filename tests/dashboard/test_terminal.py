@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.dashboard.terminal import Terminal, environment, opened, python
+from obspool.engines import stacks
+from tests.dashboard.terminal import DEADLINE, Terminal, environment, opened, python
 from tests.helpers import poll, process_gone
 
 if TYPE_CHECKING:
@@ -44,6 +45,30 @@ if __name__ == "__main__":
     pool.terminate()
     pool.join()
 """
+# Each in C code for good: two that hold the GIL, one of them in a call of the system, and one that
+# has let go of it. Stacks are taken by signals, which interrupt a call of the system.
+IN_C = """
+import ctypes, hashlib, re, signal, sys, time
+from obspool import Pool
+
+def in_regex(_):
+    re.fullmatch("(a+)+", "a" * 40 + "b")
+
+def in_c_sleep(_):
+    while True:
+        ctypes.PyDLL(None).sleep(600)
+
+def in_hash(_):
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    pool = Pool(1, name=sys.argv[1])
+    pool.apply_async(globals()[sys.argv[2]], (0,))
+    print("ready", flush=True)
+    while True:
+        time.sleep(600)
+"""
 RECORDED = """
 from functools import partial
 import obspool_dashboard
@@ -63,10 +88,12 @@ def terminal() -> Iterator[Terminal]:
 
 
 @contextlib.contextmanager
-def _pool(name: str, items: int = 200) -> Iterator[subprocess.Popen[str]]:
-    """Run a program with a pool that maps again and again."""
+def _pool(
+    name: str, items: int | str = 200, *, code: str = PROGRAM
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program with a pool, one that maps again and again or another."""
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, name, str(items)],
+        [sys.executable, "-c", code, name, str(items)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -210,6 +237,37 @@ def test_steering(terminal: Terminal) -> None:
         assert _slots(filtered) == ["1"]
         assert pid.group(1) not in filtered.splitlines()[5]
         assert program.poll() is None
+
+
+@pytest.mark.skipif(not stacks.AVAILABLE, reason="no stacks of processes here")
+@pytest.mark.parametrize("function", ["in_regex", "in_c_sleep", "in_hash"])
+def test_the_stack_of_a_worker_in_c_code(terminal: Terminal, function: str) -> None:
+    """It runs no line of Python, and may hold the GIL: the stack is told, on a key told anew."""
+    with _pool("nightly", function, code=IN_C) as program:
+        _top(terminal, "nightly", "--interval", "0.25")
+        terminal.wait_for("nightly", function, "busy")
+        (worker,) = psutil.Process(program.pid).children()
+        terminal.press("Enter")
+        terminal.wait_for("Worker, slot 0", function)
+        terminal.press("s")
+        shown = terminal.wait_for("Stack of slot 0", "(most recent call first)", f"  {function}  ")
+        taken = re.search(r"at (\d\d:\d\d:\d\d)", shown)
+        assert taken is not None
+
+        def taken_anew() -> bool:
+            terminal.press("s")
+            return taken.group() not in terminal.text and f"  {function}  " in terminal.text
+
+        poll(taken_anew, interval=0.3, deadline=DEADLINE, message="it is taken anew")
+        terminal.press("Escape")
+        terminal.wait_for("Worker, slot 0")
+        assert worker.is_running()
+        # Nothing in its process can end it but the kernel: so does a command.
+        terminal.press("X")
+        terminal.wait_for("Terminate nightly", "1 running task")
+        terminal.press("Tab", "Enter")
+        terminal.wait_for("ENDED: abandoned")
+        poll(partial(process_gone, worker.pid), message="the worker ends")
 
 
 def test_a_stopped_process_is_ended(terminal: Terminal) -> None:
