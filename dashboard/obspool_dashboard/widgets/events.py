@@ -87,11 +87,9 @@ COLUMNS: tuple[Column[Event], ...] = (
 class EventTable(LiveTable[Event]):
     """A row for each event; the view stays at the newest while the cursor is on it."""
 
+    columns = COLUMNS
     headed = False
     nothing = "nothing has happened yet"
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(COLUMNS, id=id)
 
     def key_of(self, row: Event) -> Hashable:
         """An event is its number."""

@@ -140,10 +140,8 @@ COLUMNS: tuple[Column[JobRow], ...] = (
 class JobTable(LiveTable[JobRow]):
     """A row for each job with items of its own; calls of `apply` have none."""
 
+    columns = COLUMNS
     nothing = "no jobs yet; calls of apply and apply_async are not listed"
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(COLUMNS, id=id)
 
     def key_of(self, row: JobRow) -> Hashable:
         """A job is its number."""

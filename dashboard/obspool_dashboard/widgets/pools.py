@@ -227,6 +227,8 @@ COLUMNS: tuple[Column[PoolRow], ...] = (
 class PoolTable(LiveTable[PoolRow]):
     """A row for each pool; the cursor follows its pool."""
 
+    columns = COLUMNS
+    first_sort = "trouble"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "pick", "Attach", key_display="Enter"),
         *LiveTable.BINDINGS,
@@ -238,11 +240,6 @@ class PoolTable(LiveTable[PoolRow]):
         def __init__(self, entry: PoolEntry) -> None:
             super().__init__()
             self.entry = entry
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(COLUMNS, id=id)
-        (self.sort,) = (column for column in COLUMNS if column.key == "trouble")
-        self.descending = True
 
     def key_of(self, row: PoolRow) -> Hashable:
         """A pool is its segment: names and pids are used again."""

@@ -42,6 +42,12 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         Binding("pageup", "page(-1)", "Page up", show=False),
     ]
 
+    columns: Sequence[Column[R]] = ()
+    """All that there are; which of them are shown is up to the width."""
+
+    first_sort = ""
+    """The key of the column to sort by at first; empty for the first one."""
+
     nothing = ""
     """What to say instead of rows when there are none."""
 
@@ -70,10 +76,10 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
     class Sorted(Message):
         """The order or the rows in view have changed."""
 
-    def __init__(self, columns: Sequence[Column[R]], *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)
-        self.columns = tuple(columns)
-        self.sort = self.columns[0]
+        first = (column for column in self.columns if column.key == self.first_sort)
+        self.sort = next(first, self.columns[0])
         self.descending = self.sort.descending
         self.cursor_key: Hashable = None
         self.pattern = ""

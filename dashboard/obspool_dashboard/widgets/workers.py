@@ -177,10 +177,8 @@ COLUMNS: tuple[Column[WorkerRow], ...] = (
 class WorkerTable(LiveTable[WorkerRow]):
     """A live row for each worker; the cursor follows its slot."""
 
+    columns = COLUMNS
     nothing = "no workers"
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(COLUMNS, id=id)
 
     def key_of(self, row: WorkerRow) -> Hashable:
         """A worker is its slot, whatever process works there."""
