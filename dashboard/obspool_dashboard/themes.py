@@ -21,7 +21,7 @@ DARK = Theme(
     variables={
         "strong": "#e6ebf0",
         "muted": "#8b97a5",
-        "faint": "#4b5866",
+        "faint": "#566473",
         "cursor-line": "#263443",
         "on-colour": "#10151b",
         "scrollbar": "#2b3743",
@@ -49,7 +49,7 @@ LIGHT = Theme(
     variables={
         "strong": "#10161c",
         "muted": "#5c6873",
-        "faint": "#a7b1ba",
+        "faint": "#8a96a1",
         "cursor-line": "#d5e2ee",
         "on-colour": "#ffffff",
         "scrollbar": "#c5ced6",

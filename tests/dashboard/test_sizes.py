@@ -34,7 +34,9 @@ async def test_what_a_narrow_terminal_leaves_out() -> None:
     async with Stage(workers=128).open((40, 12)) as stage:
         assert "Events" not in stage.text
         assert "Jobs" not in stage.text
-        assert stage.text.count("resize_i") >= 3
+        assert stage.text.count("resize_image") >= 3
+        for text in ("◐ start ", "● busy", "○ idle"):
+            assert text in stage.text
         assert " all " in stage.text
     async with Stage(workers=128).open((80, 24)) as stage:
         for text in ("Jobs", "Events", "1-10 of 128", "RSS", "Details"):

@@ -19,6 +19,8 @@ R = TypeVar("R")
 WIDE_GAP = 2
 NARROW_GAP = 1
 NARROW = 100
+# The narrowest: here a column takes what it can do with.
+TIGHT = 60
 LEAST_TEXT = 16
 
 
@@ -37,6 +39,7 @@ class Column(Generic[R]):
         left: aligned at the left, as texts are; numbers stand at the right.
         descending: its first order, for numbers of which the largest matter.
         drawn: draws it in so many cells, where a text alone won't do; `cell` is what is copied.
+        tight: its width in the narrowest terminals; 0: the same.
     """
 
     key: str
@@ -50,6 +53,7 @@ class Column(Generic[R]):
     left: bool = False
     descending: bool = False
     drawn: Callable[[R, Glyphs, int], Line] | None = None
+    tight: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,12 @@ def place(columns: Sequence[Column[R]], width: int, margin: int = 1) -> list[Pla
     gap = NARROW_GAP if width < NARROW else WIDE_GAP
     chosen: list[Column[R]] = []
     left = width - 2 * margin
+    widths = {
+        column.key: column.tight if column.tight and width < TIGHT else column.width
+        for column in columns
+    }
     for column in sorted(columns, key=lambda column: column.rank):
-        cost = column.width + (gap if chosen else 0)
+        cost = widths[column.key] + (gap if chosen else 0)
         if cost <= left:
             chosen.append(column)
             left -= cost
@@ -82,8 +90,8 @@ def place(columns: Sequence[Column[R]], width: int, margin: int = 1) -> list[Pla
             continue
         more = min(left, column.stretch)
         left -= more
-        placed.append(Placed(column, start, column.width + more))
-        start += column.width + more + gap
+        placed.append(Placed(column, start, widths[column.key] + more))
+        start += widths[column.key] + more + gap
     return placed
 
 

@@ -85,8 +85,8 @@ def heading(title: str, note: str, width: int) -> list[Line]:
     """Return the title of a section; its note stands below where it doesn't fit beside it."""
     line: Line = (gap(1), Part(title, Role.HEADING), gap(2))
     if width_of(line) + len(note) < width:
-        return [(*line, Part(note, Role.FAINT))]
-    return [line, *paragraph(note, width, INDENT, Role.FAINT)]
+        return [(*line, Part(note, Role.MUTED))]
+    return [line, *paragraph(note, width, INDENT)]
 
 
 def fact(name: str, names: int, value: Line, width: int) -> list[Line]:

@@ -351,8 +351,11 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         return (column.cell(row, self.glyphs),)
 
     def _totals_line(self, placed: Sequence[Placed[R]], totals: Mapping[str, Part]) -> Line:
-        nothing = Part("")
-        cells = [(totals.get(place_.column.key, nothing),) for place_ in placed]
+        cells: list[Line] = []
+        for place_ in placed:
+            text, role = totals.get(place_.column.key, Part(""))
+            # The number alone, where the word behind it doesn't fit.
+            cells.append((Part(text if len(text) <= place_.width else text.split()[0], role),))
         return self._aligned(placed, cells)
 
     def _aligned(self, placed: Sequence[Placed[R]], cells: Sequence[Line]) -> Line:

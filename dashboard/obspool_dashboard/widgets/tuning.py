@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from obspool_dashboard.tuning import Chunking, FunctionAdvice, Recycling, Sending, Spending
 
 # Cells of the names and of the values; what a number means stands behind them, or below.
-NAMES = 19
-VALUES = 10
+NAMES = 17
+VALUES = 9
 # From this width on the meaning stands in the same line.
 ROOMY = 90
 # From this width on the table of functions has all its columns.
@@ -66,7 +66,7 @@ class TuningPage(Page):
             ),
             (
                 "task run, mean", units.duration(chunks.task_seconds, micro),
-                "low: sending costs more than it gives; high: the last ones are waited for",
+                "low: sending costs more than it gives; high: long waits at the end",
             ),
             (
                 "task run, p95", units.duration(chunks.run_p95, micro),
@@ -74,7 +74,7 @@ class TuningPage(Page):
             ),
             (
                 "task wait, p50", units.duration(chunks.wait_p50, micro),
-                "from submitted to begun; high is usual in a map: its last task waits for all",
+                "submitted to begun; high is usual in a map, as its last task waits",
             ),
             (
                 "task wait, p95", units.duration(chunks.wait_p95, micro),
@@ -82,7 +82,7 @@ class TuningPage(Page):
             ),
             (
                 "stolen tasks", units.percent(chunks.stolen),
-                "taken over from busy workers; high: chunks too large, or items that differ much",
+                "from busy workers; high: chunks too large, or items differ much",
             ),
         ):  # fmt: skip
             lines += self._number(name, value, meaning, width)
@@ -95,7 +95,7 @@ class TuningPage(Page):
             ("busy", spent.busy, "in items"),
             (
                 "starved", idle(IdleReason.STARVED),
-                "idle while work was queued; above 10 %: chunks too small, or too many workers",
+                "work was queued; above 10 %: chunks too small, too many workers",
             ),
             (
                 "tail", idle(IdleReason.TAIL),
@@ -136,7 +136,7 @@ class TuningPage(Page):
             ),
             (
                 "scheduler", _fine_percent(sent.scheduler),
-                "of a core; near 100 % (50 %: the program computes): can't feed more workers",
+                "of a core; near 100 % (50 % if the program computes): the limit",
             ),
         ):  # fmt: skip
             lines += self._number(name, value, meaning, width)
@@ -215,7 +215,7 @@ class TuningPage(Page):
         if width >= ROOMY or not value:
             first, *more = paragraph(meaning, width, indent)
             return [(*start, gap(2 * bool(value)), *first[1:]), *more]
-        return [start, *paragraph(meaning, width, INDENT + 2, Role.FAINT)]
+        return [start, *paragraph(meaning, width, INDENT + 2)]
 
 
 def _chunk_text(chunks: Chunking, spent: Spending) -> str:

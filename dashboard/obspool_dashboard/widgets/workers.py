@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from obspool_dashboard.glyphs import Glyphs
+    from obspool_dashboard.lines import Line
 
 STATE_ROLES = {
     WorkerState.STARTING: Role.INFO,
@@ -24,6 +25,9 @@ STATE_ROLES = {
     WorkerState.DRAINING: Role.WARN,
     WorkerState.GONE: Role.BAD,
 }
+
+
+_SHORT = {WorkerState.STARTING: "start", WorkerState.DRAINING: "drain"}
 
 
 def _known(text: str, role: Role = Role.TEXT) -> Part:
@@ -35,6 +39,14 @@ def _state(row: WorkerRow, glyphs: Glyphs) -> Part:
     state = row.worker.state
     doubt = "?" if row.worker.torn else ""
     return Part(f"{glyphs.states[state]} {state}{doubt}", STATE_ROLES[state])
+
+
+def _state_in(row: WorkerRow, glyphs: Glyphs, width: int) -> Line:
+    part = _state(row, glyphs)
+    if len(part.text) <= width:
+        return (part,)
+    state = row.worker.state
+    return (Part(f"{glyphs.states[state]} {_SHORT.get(state, state)}", part.role),)
 
 
 def _function(row: WorkerRow, glyphs: Glyphs) -> Part:
@@ -81,7 +93,7 @@ COLUMNS: tuple[Column[WorkerRow], ...] = (
         "state", "STATE", 10, _state,
         lambda row: list(WorkerState).index(row.worker.state),
         "starting, idle, busy, draining (ends after its task) or gone; ?: was being written",
-        left=True,
+        left=True, drawn=_state_in, tight=7,
     ),
     Column(
         "function", "FUNCTION", 9, _function,
