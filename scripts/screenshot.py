@@ -32,9 +32,9 @@ SECONDS = 60
 PATIENCE = 30.0
 
 
-async def picture() -> str:
-    """Play a minute of the film, and return the screen at its end as SVG."""
-    seconds = float(-SECONDS)
+async def picture(length: int) -> str:
+    """Play so many seconds of the film, and return the screen at its end as SVG."""
+    seconds = float(-length)
     source = RecordedSource(nightly=lambda: snapshot_at(seconds, workers=WORKERS))
     app = TopApp(
         source,
@@ -47,7 +47,7 @@ async def picture() -> str:
             raise TypeError(f"the first screen is {screen!r}")
         # Reads when it is told to, once for each second of the film, and not by itself.
         screen.reader.interval = PATIENCE
-        for second in range(-SECONDS, 1):
+        for second in range(-length, 1):
             seconds = float(second)
             end = time.monotonic() + PATIENCE
             while screen.latest is None or screen.latest.snapshot.time < NOW + seconds:
@@ -64,11 +64,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "top.svg")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of the film, for the curve")
     arguments = parser.parse_args()
     # Times of day stand in the picture.
     os.environ["TZ"] = "UTC"
     time.tzset()
-    svg = asyncio.run(picture())
+    svg = asyncio.run(picture(arguments.seconds))
     if arguments.check:
         return int(not arguments.out.exists() or arguments.out.read_text(encoding="utf-8") != svg)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from obspool.telemetry.layout import COUNT_BOUNDS
@@ -71,6 +72,12 @@ def histogram(count: int, typical: float, dice: random.Random) -> Histogram:
     return Histogram(BOUNDS, tuple(counts), round(count * typical * 1.37, 6))
 
 
+@lru_cache(maxsize=4096)
+def _drawn(count: int, typical: float, seed: int) -> Histogram:
+    """Return such a histogram, the same for the same seed: a film asks for it again and again."""
+    return histogram(count, typical, random.Random(seed))  # noqa: S311 - no secrets
+
+
 def numbers(observed: Mapping[int, int]) -> Histogram:
     """Return a histogram of how many, each so often."""
     counts = [0] * (len(COUNT_BOUNDS) + 1)
@@ -121,7 +128,7 @@ def make_worker(
         restarts=generation - 1,
         tasks=_outcomes(ok=tasks - errors, error=errors),
         items=_outcomes(ok=100 * tasks - errors, error=errors),
-        item_run=histogram(100 * tasks, 0.0017, dice),
+        item_run=_drawn(100 * tasks, 0.0017, (seed << 16) + slot),
         exit_reason=None if alive else ExitReason.SHUTDOWN,
         errors=_errors(slot, min(errors, generation), generation, now),
     )
@@ -218,7 +225,6 @@ def make_snapshot(
     alive = outcome is None
     pending = not alive and outcome is not PoolOutcome.FINISHED
     slots = tuple(make_worker(slot, now=now, seed=seed, alive=alive) for slot in range(workers))
-    dice = random.Random(seed)  # noqa: S311
     done_tasks = _sum(worker.tasks for worker in slots)
     done_items = _sum(worker.items for worker in slots)
     running = sum(worker.task_start_time is not None for worker in slots)
@@ -257,11 +263,11 @@ def make_snapshot(
         items_retried=3,
         callback_errors=1,
         telemetry_errors=0,
-        task_wait=histogram(tasks + running, 0.09, dice),
-        task_run=histogram(tasks, 0.17, dice),
-        task_result_wait=histogram(tasks, 0.0006, dice),
+        task_wait=_drawn(tasks + running, 0.09, seed),
+        task_run=_drawn(tasks, 0.17, seed + 1),
+        task_result_wait=_drawn(tasks, 0.0006, seed + 2),
         item_run=_functions(slots),
-        worker_startup=histogram(workers + 15, 0.21, dice),
+        worker_startup=_drawn(workers + 15, 0.21, seed + 3),
         task_items=numbers({100: tasks + waiting, 1: 3}),
         task_bytes={Direction.IN: 9_400 * (tasks + waiting), Direction.OUT: 480 * tasks},
         serialize_seconds=Serializing(
@@ -276,8 +282,8 @@ def make_snapshot(
         },
         scheduler_busy_seconds=37.5,
         job_duration={
-            **dict.fromkeys(JobKind, histogram(0, 1.0, dice)),
-            JobKind.MAP: histogram(1, 28.5, dice),
+            **dict.fromkeys(JobKind, _drawn(0, 1.0, seed)),
+            JobKind.MAP: _drawn(1, 28.5, seed),
         },
         worker_lifetime_tasks=numbers({700: 14, 312: 1}),
         worker_memory_growth=311 << 20,

@@ -7,6 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from textual import _wait
+
 from obspool_dashboard.app import TopApp
 from obspool_dashboard.recorded import RecordedSource, entry_of
 from obspool_dashboard.screens.pool import PoolScreen
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from textual.pilot import Pilot
 
     from obspool.telemetry.snapshot import Snapshot
+
+# For each key Pilot waits three times until the process has used next to no CPU for a while: with
+# its 20 ms a tenth of a second a key. For what other threads do the tests wait anyway.
+_wait.SLEEP_GRANULARITY = 0.005
+_wait.SLEEP_IDLE = _wait.SLEEP_GRANULARITY / 20
 
 # So long that the reader reads when the test lets it, and not by itself.
 NEVER = 3600.0

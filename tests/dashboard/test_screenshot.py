@@ -16,7 +16,10 @@ SCRIPT = ROOT / "scripts" / "screenshot.py"
 
 def _draw(*arguments: str) -> int:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], timeout=40, check=False, env=environment()
+        [sys.executable, str(SCRIPT), "--seconds", "6", *arguments],
+        timeout=40,
+        check=False,
+        env=environment(),
     )
     return done.returncode
 
