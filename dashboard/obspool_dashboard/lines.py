@@ -20,7 +20,7 @@ from textual.widget import Widget
 from obspool_dashboard.glyphs import ASCII, UNICODE, Glyphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Role(StrEnum):
@@ -93,19 +93,28 @@ class Palette(App[int]):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"role--{role}" for role in Role}
 
     _role_styles: dict[Role, Style] | None = None
+    _glyphs: Glyphs | None = None
 
-    def role_style(self, role: Role) -> Style:
-        """Look up how a role is drawn now, on the screen's own ground."""
+    @property
+    def role_styles(self) -> Mapping[Role, Style]:
+        """How roles are drawn now, on the screen's own ground."""
         if self._role_styles is None:
             self._role_styles = {
                 each: self.get_component_styles(f"role--{each}").rich_style for each in Role
             }
-        return self._role_styles[role]
+        return self._role_styles
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The signs to draw with."""
+        if self._glyphs is None:
+            self._glyphs = ASCII if self.has_class("-ascii") else UNICODE
+        return self._glyphs
 
     def notify_style_update(self) -> None:
-        """Forget what roles look like: a theme or a class has changed it."""
+        """Forget what things look like: a theme or a class has changed it."""
         super().notify_style_update()
-        self._role_styles = None
+        self._role_styles = self._glyphs = None
 
 
 class Painter(Widget):
@@ -120,28 +129,35 @@ class Painter(Widget):
     @property
     def glyphs(self) -> Glyphs:
         """The signs to draw with."""
-        return ASCII if self.app.has_class("-ascii") else UNICODE
+        return self.app.glyphs
 
-    def role_style(self, role: Role) -> Style:
-        """Look up how a role is drawn now."""
-        return self.app.role_style(role)
+    @property
+    def role_styles(self) -> Mapping[Role, Style]:
+        """How roles are drawn now."""
+        return self.app.role_styles
 
     def paint(self, line: Line, width: int, under: Role | None = None) -> Strip:
         """Draw a line, cut or filled to `width`; `under` gives its background to all parts."""
-        base = self.role_style(under) if under else Style.null()
-        ground = self.role_style(Role.TEXT) + base
-        segments = []
-        for text, role in line:
-            past = self.faded and role not in _NEVER_FADED
-            style = self.role_style(Role.FADED if past else role)
-            if under and role not in _OWN_GROUND:
-                style += Style(bgcolor=base.bgcolor, reverse=base.reverse)
-            segments.append(Segment(text, style))
+        styles = self.role_styles
+        if self.faded:
+            line = tuple(
+                part if part.role in _NEVER_FADED else Part(part.text, Role.FADED) for part in line
+            )
+        if under is None:
+            ground = styles[Role.TEXT]
+            segments = [Segment(text, styles[role]) for text, role in line]
+        else:
+            ground = styles[Role.TEXT] + styles[under]
+            own = Style(bgcolor=styles[under].bgcolor, reverse=styles[under].reverse)
+            segments = [
+                Segment(text, styles[role] if role in OWN_GROUND else styles[role] + own)
+                for text, role in line
+            ]
         return Strip(segments).adjust_cell_length(width, ground).simplify()
 
 
 # Drawn on a ground of their own, also in the row of the cursor.
-_OWN_GROUND = frozenset({Role.NOTICE, Role.ALARM})
+OWN_GROUND = frozenset({Role.NOTICE, Role.ALARM})
 _NEVER_FADED = frozenset({Role.NAME, Role.HEADING, Role.SORTED, Role.NOTICE, Role.ALARM})
 
 

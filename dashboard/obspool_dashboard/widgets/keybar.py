@@ -13,7 +13,7 @@ from obspool_dashboard.lines import Line, LineWidget, Part, Role, gap, width_of
 from obspool_dashboard.widgets.columns import NARROW, NARROW_GAP, WIDE_GAP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.style import Style
     from textual import events
@@ -34,13 +34,13 @@ class KeyBar(LineWidget):
     """Keys in the order of the bindings; a group of them shares one word."""
 
     # It has a ground of its own.
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"role--{role}" for role in (Role.TEXT, Role.NAME, Role.MUTED)
-    }
+    ROLES = (Role.TEXT, Role.NAME, Role.MUTED)
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"role--text", "role--name", "role--muted"}
 
-    def role_style(self, role: Role) -> Style:
-        """Look up how a role is drawn here."""
-        return self.get_component_rich_style(f"role--{role}")
+    @property
+    def role_styles(self) -> Mapping[Role, Style]:
+        """How roles are drawn here."""
+        return {role: self.get_component_rich_style(f"role--{role}") for role in self.ROLES}
 
     def on_mount(self) -> None:
         """Follow the bindings."""

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from obspool_dashboard.lines import Line, Painter, Part, Role, gap, width_of
+from obspool_dashboard.lines import OWN_GROUND, Line, Painter, Part, Role, gap, width_of
 from obspool_dashboard.widgets.columns import Column, Placed, ordered, place
 
 if TYPE_CHECKING:
@@ -342,13 +342,15 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
         return self._aligned(placed, cells)
 
     def _row_line(self, placed: Sequence[Placed[R]], row: R) -> Line:
-        return self._aligned(placed, [self._cell(place_, row) for place_ in placed])
-
-    def _cell(self, place_: Placed[R], row: R) -> Line:
-        column = place_.column
-        if column.drawn is not None:
-            return column.drawn(row, self.glyphs, place_.width)
-        return (column.cell(row, self.glyphs),)
+        glyphs = self.glyphs
+        cells: list[Line] = []
+        for place_ in placed:
+            column = place_.column
+            if column.drawn is not None:
+                cells.append(column.drawn(row, glyphs, place_.width))
+            else:
+                cells.append((column.cell(row, glyphs),))
+        return self._aligned(placed, cells)
 
     def _totals_line(self, placed: Sequence[Placed[R]], totals: Mapping[str, Part]) -> Line:
         cells: list[Line] = []
@@ -361,16 +363,21 @@ class LiveTable(ScrollView, Painter, Generic[R], can_focus=True, inherit_binding
     def _aligned(self, placed: Sequence[Placed[R]], cells: Sequence[Line]) -> Line:
         line: list[Part] = []
         at = 0
+        fit = self.glyphs.fit
         for place_, parts in zip(placed, cells, strict=True):
             if len(parts) > 1:  # drawn to the column's width
                 line += [gap(place_.start - at), *parts]
                 at = place_.start + width_of(parts)
                 continue
             text, role = parts[0]
-            fitted = self.glyphs.fit(text, place_.width)
+            fitted = fit(text, place_.width)
             if not place_.column.left:
                 content = fitted.rstrip()
                 fitted = " " * (len(fitted) - len(content)) + content
-            line += [gap(place_.start - at), Part(fitted, role)]
+            before = " " * (place_.start - at)
+            if role in OWN_GROUND:
+                line += [Part(before), Part(fitted, role)]
+            else:  # half as many parts to draw, and the same to be seen
+                line.append(Part(before + fitted, role))
             at = place_.start + place_.width
         return tuple(line)
