@@ -1,5 +1,9 @@
-"""obspool against the stdlib's Pool, on the same work in the same run.
+"""obspool against the stdlib's Pool, and against its other peers, on the same work in the same run.
 
-work.py has the functions that workers run, lines.py what is measured, measure.py how, report.py
-what is printed. Run `python -m tests.benchmarks --help`.
+    lines.py ── what is measured, and what is asked of it ──┐
+    items.py, payloads.py, skew.py, workers.py,             ├──> measure.py ──> report.py
+      memory.py, watched.py: how, one subject each ─────────┤
+    contenders.py, peers/: whose pools ─────────────────────┘
+
+Run `python -m tests.benchmarks --help`.
 """

@@ -1,60 +1,28 @@
-"""What is measured: one function a line, which gets a maker of pools and returns seconds.
-
-Where a line is about work, its pool is made and warmed up before the clock starts, and ended after
-it has stopped; where it is about starting workers, that is what is timed.
-"""
+"""The table: what is measured, and what is asked of it."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from tests.benchmarks.work import echo, no_op, spin
+from tests.benchmarks import items, memory, payloads, skew, watched, workers
+from tests.benchmarks.contenders import BARE, SILENT, STDLIB
+from tests.benchmarks.figures import AtMost, Cost, Faster, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.pool import Pool
+    from collections.abc import Callable
 
-WORKERS = 2
-# Enough for each worker to have imported what it runs and to have answered.
-WARM_UP_ITEMS = 64
-MEGABYTE = 1_000_000
-# How often work of some milliseconds is done in one half of a pair.
-SHORT_REPEATS = 5
+    from tests.benchmarks.contenders import Contender
+    from tests.benchmarks.figures import Figure
+    from tests.benchmarks.half import MakePool, Scale
 
-# What design.md asks of work that moves one item at a time …
-FASTER = 4.0
-# … and of all else: never noticeably slower.
-NOT_SLOWER = 0.9
+    Measure = Callable[[MakePool, Scale], tuple[float, ...]]
 
+# A tenth above the best that a pool could do.
+BALANCED = 1.10
 
-class MakePool(Protocol):
-    """The constructor of the implementation under test, its start method bound."""
-
-    def __call__(self, processes: int, *, maxtasksperchild: int | None = None) -> Pool: ...
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much work a measurement is; `quick` proves that everything runs, and measures nothing."""
-
-    quick: bool
-
-    def __call__(self, full: int) -> int:
-        """Return how many items to take where a real measurement takes `full`."""
-        return max(full // 100, 2) if self.quick else full
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a line, in seconds (less is better), and the ratio asked for."""
-
-    label: str
-    target: float
+# A pool that keeps anything of each of nine million items takes a hundred times that.
+FLAT = 4e6
 
 
 @dataclass(frozen=True)
@@ -63,196 +31,118 @@ class Line:
 
     Attributes:
         name: what `--only` selects.
-        figures: what `measure` returns, in this order.
-        measure: does the work once with pools of `make`.
+        measure: does the work once with pools of the maker it gets; one value for each figure.
+        figures: what it returns, in this order.
+        baseline: whom obspool is held against; None: it is alone.
         start_method: where the line is about one; else the run's is used.
+        alone: each half is done by a process of its own.
+        pairs: at most so many are worth their time; None: as many as asked for.
     """
 
     name: str
+    measure: Measure
     figures: tuple[Figure, ...]
-    measure: Callable[[MakePool, Scale], tuple[float, ...]]
+    baseline: Contender | None = STDLIB
     start_method: str | None = None
+    alone: bool = False
+    pairs: int | None = None
 
 
-@contextmanager
-def warm_pool(make: MakePool, processes: int = WORKERS) -> Iterator[Pool]:
-    """A pool whose workers have all had time to start and to import the work."""
-    with make(processes) as pool:
-        pool.map(no_op, range(WARM_UP_ITEMS), chunksize=1)
-        pool.map(no_op, range(WARM_UP_ITEMS))
-        yield pool
-    pool.join()
-
-
-def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def _typical(work: Callable[[], object], repeats: int) -> float:
-    """Time short work a few times over, and return the median: one preemption is as long as it."""
-    return statistics.median(_timed(work) for _ in range(repeats))
-
-
-def _consume(iterable: Any) -> None:
-    deque(iterable, maxlen=0)
-
-
-def measure_map(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = range(scale(30_000))
-    with warm_pool(make) as pool:
-        return (_timed(lambda: pool.map(no_op, items, chunksize=1)),)
-
-
-def measure_imap(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = range(scale(30_000))
-    with warm_pool(make) as pool:
-        return (_timed(lambda: _consume(pool.imap(no_op, items))),)
-
-
-def measure_imap_unordered(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = range(scale(30_000))
-    with warm_pool(make) as pool:
-        return (_timed(lambda: _consume(pool.imap_unordered(no_op, items))),)
-
-
-def measure_apply_async(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    calls = scale(20_000)
-    with warm_pool(make) as pool:
-
-        def work() -> None:
-            results = [pool.apply_async(no_op, (number,)) for number in range(calls)]
-            for result in results:
-                result.get()
-
-        return (_timed(work),)
-
-
-def measure_apply(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    """The middle and the slowest hundredth of single calls, one waited for after another."""
-    with warm_pool(make) as pool:
-        calls = scale(2_000)
-        seconds = sorted(_timed(lambda: pool.apply(no_op, (1,))) for _ in range(calls))
-    return seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
-
-
-def measure_map_default(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = range(scale(200_000))
-    with warm_pool(make) as pool:
-        return (_typical(lambda: pool.map(no_op, items), SHORT_REPEATS),)
-
-
-def measure_map_busy(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = [_rounds_of_10_us()] * scale(50_000)
-    with warm_pool(make) as pool:
-        return (_timed(lambda: pool.map(spin, items)),)
-
-
-def _rounds_of_10_us() -> int:
-    """Return how many rounds of `spin` take 10 µs here: found once, so all pairs work equally."""
-    if not _calibrated:
-        rounds = 20_000
-        best = min(_timed(lambda: spin(rounds)) for _ in range(20))
-        _calibrated.append(max(1, round(rounds * 10e-6 / best)))
-    return _calibrated[0]
-
-
-_calibrated: list[int] = []
-
-
-def measure_echo_bytes(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    payload = b"\x55" * MEGABYTE
-    return _measure_echo(make, payload, scale(25))
-
-
-def measure_echo_array(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    import numpy as np  # noqa: PLC0415 - workers of the other lines needn't have it in memory
-
-    payload = np.ones(8 * MEGABYTE // 8)
-    return _measure_echo(make, payload, scale(5))
-
-
-def _measure_echo(make: MakePool, payload: object, times: int) -> tuple[float, ...]:
-    """Send a payload there and back, and again when it has come."""
-    with warm_pool(make) as pool:
-        pool.apply(echo, (payload,))
-
-        def work() -> None:
-            for _ in range(times):
-                pool.apply(echo, (payload,))
-
-        return (_typical(work, SHORT_REPEATS),)
-
-
-def measure_start_2(make: MakePool, _scale: Scale) -> tuple[float, ...]:
-    return _measure_start(make, 2)
-
-
-def measure_start_32(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    return _measure_start(make, 4 if scale.quick else 32)
-
-
-def _measure_start(make: MakePool, processes: int) -> tuple[float, ...]:
-    """From the call of the constructor to the first result."""
-    taken = []
-    for _ in range(SHORT_REPEATS):
-        began = time.perf_counter()
-        with make(processes) as pool:
-            pool.apply(no_op, (1,))
-            taken.append(time.perf_counter() - began)
-        pool.join()
-    return (statistics.median(taken),)
-
-
-def measure_recycle_fork(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    return _measure_recycle(make, scale(200))
-
-
-def measure_recycle_spawn(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    return _measure_recycle(make, scale(16))
-
-
-def _measure_recycle(make: MakePool, items: int) -> tuple[float, ...]:
-    """A worker for each item; the first ones' start is part of it, as it is of all the others'."""
-    began = time.perf_counter()
-    with make(WORKERS, maxtasksperchild=1) as pool:
-        pool.map(no_op, range(items), chunksize=1)
-        seconds = time.perf_counter() - began
-    pool.join()
-    return (seconds,)
+def _skewed(name: str, label: str, shape: Callable[[], list[float]]) -> Line:
+    return Line(name, skew.measure(shape), (AtMost(label, BALANCED, Unit.NONE),))
 
 
 LINES = (
-    Line("map", (Figure("map, chunksize 1", FASTER),), measure_map),
-    Line("imap", (Figure("imap, chunksize 1", FASTER),), measure_imap),
+    Line("map", items.measure_map, (Faster("map, chunksize 1", 8.0),)),
+    Line("imap", items.measure_imap, (Faster("imap, chunksize 1", 6.0),)),
     Line(
         "imap_unordered",
-        (Figure("imap_unordered, chunksize 1", FASTER),),
-        measure_imap_unordered,
+        items.measure_imap_unordered,
+        (Faster("imap_unordered, chunksize 1", 6.0),),
     ),
-    Line("apply_async", (Figure("apply_async, then get", NOT_SLOWER),), measure_apply_async),
+    Line("apply_async", items.measure_apply_async, (Faster("apply_async, then get", 10.0),)),
+    Line("apply", items.measure_apply, (Faster("apply, p50", 1.8), Faster("apply, p99", 20.0))),
+    Line("map_default", items.measure_map_default, (Faster("map, default, no-ops", 1.0),)),
+    Line("map_10us", items.measure_map_10_us, (Faster("map, default, 10 µs items", 1.05),)),
+    Line("echo_1mb", payloads.measure_bytes, (Faster("echo of 1 MB bytes", 5.0),)),
+    Line("echo_8mb", payloads.measure_array, (Faster("echo of an 8 MB array", 6.0),)),
     Line(
-        "apply",
-        (Figure("apply, p50", NOT_SLOWER), Figure("apply, p99", NOT_SLOWER)),
-        measure_apply,
+        "echo_200mb",
+        payloads.measure_large_array,
+        (
+            Faster("echo of 200 MB to each worker", 2.0),
+            Faster("… peak memory", 1.0, Unit.BYTES),
+        ),
+        alone=True,
     ),
-    Line("map_default", (Figure("map, default, no-ops", NOT_SLOWER),), measure_map_default),
-    Line("map_10us", (Figure("map, default, 10 µs items", NOT_SLOWER),), measure_map_busy),
-    Line("echo_1mb", (Figure("echo of 1 MB bytes", NOT_SLOWER),), measure_echo_bytes),
-    Line("echo_8mb", (Figure("echo of an 8 MB array", NOT_SLOWER),), measure_echo_array),
-    Line("start_2", (Figure("start of 2 to 1st result", NOT_SLOWER),), measure_start_2),
-    Line("start_32", (Figure("start of 32 to 1st result", NOT_SLOWER),), measure_start_32),
+    _skewed("skew_ramp", "skewed: ramp / best", skew.ramp),
+    _skewed("skew_lognormal", "skewed: lognormal / best", skew.lognormal),
+    _skewed("skew_first", "skewed: slow first / best", skew.slow_first),
+    _skewed("skew_last", "skewed: slow last / best", skew.slow_last),
     Line(
         "recycle_fork",
-        (Figure("maxtasksperchild=1, fork", NOT_SLOWER),),
-        measure_recycle_fork,
+        workers.measure_recycle_fork,
+        (Faster("maxtasksperchild=1, fork", 1.3),),
         start_method="fork",
     ),
     Line(
         "recycle_spawn",
-        (Figure("maxtasksperchild=1, spawn", NOT_SLOWER),),
-        measure_recycle_spawn,
+        workers.measure_recycle_spawn,
+        (Faster("maxtasksperchild=1, spawn", 1.1),),
         start_method="spawn",
+    ),
+    Line("start_2", workers.measure_start_2, (Faster("start of 2 to 1st result", 0.9),)),
+    Line("start_32", workers.measure_start_32, (Faster("start of 32 to 1st result", 1.0),)),
+    Line("feed_64", workers.measure_feeding, (AtMost("a task to one of 64 workers", 10e-6),)),
+    Line(
+        "workers_256",
+        workers.measure_idle_of_very_many,
+        (AtMost("of 256 workers, without work", 0.0, Unit.NONE),),
+        baseline=None,
+        alone=True,
+    ),
+    Line(
+        "memory",
+        memory.measure_growth,
+        (AtMost("growth over 9 million items", FLAT, Unit.BYTES),),
+        baseline=None,
+        alone=True,
+        pairs=1,
+    ),
+    Line(
+        "telemetry",
+        items.measure_map,
+        (Cost("published, map, chunksize 1", 0.05),),
+        baseline=SILENT,
+        alone=True,
+    ),
+    Line(
+        "telemetry_100us",
+        items.measure_map_100_us,
+        (Cost("published, 100 µs items", 0.01),),
+        baseline=SILENT,
+        alone=True,
+    ),
+    Line(
+        "counting",
+        items.measure_map,
+        (Cost("all telemetry, map, chunksize 1", 0.05),),
+        baseline=BARE,
+        alone=True,
+    ),
+    Line(
+        "counting_100us",
+        items.measure_map_100_us,
+        (Cost("all telemetry, 100 µs items", 0.01),),
+        baseline=BARE,
+        alone=True,
+    ),
+    Line(
+        "scrape",
+        watched.measure_scrape,
+        (AtMost("scrape of 1,024 slots", 0.05),),
+        baseline=None,
+        alone=True,
+        pairs=3,
     ),
 )

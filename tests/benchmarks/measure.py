@@ -1,105 +1,108 @@
-"""How a line is measured: in pairs, one implementation right after the other.
+"""How a line is measured: in rounds, one contender right after the other.
 
-What disturbs a machine for seconds disturbs both halves of a pair, so each pair gives a ratio of
-its own, and the median of these is the line's. Which half comes first alternates, as the first may
-leave caches warm or the heap larger. Every half has a pool of its own, and nothing else of either
-implementation runs meanwhile.
+What disturbs a machine for seconds disturbs all of a round, so each round gives a ratio of its own,
+and the median of these is the line's. Who comes first changes from round to round, as the first may
+leave caches warm or the heap larger. Each has a pool of its own, and nothing else of any contender
+runs meanwhile.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
-import importlib
-import multiprocessing
-import statistics
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tests.benchmarks import alone
+from tests.benchmarks.peers.peer import UnableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from tests.benchmarks.lines import Figure, Line, MakePool, Scale
+    from tests.benchmarks.contenders import Contender
+    from tests.benchmarks.figures import Figure
+    from tests.benchmarks.half import Scale
+    from tests.benchmarks.lines import Line
+
+    Values = tuple[float, ...]
 
 DEFAULT_START_METHOD = "fork"
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One of the two implementations: a name, and the module that has its Pool."""
-
-    name: str
-    module: str
-
-    def maker(self, start_method: str) -> MakePool:
-        """Return its constructor, bound to a start method."""
-        pool: Callable[..., Any] = importlib.import_module(self.module).Pool
-        return functools.partial(pool, context=multiprocessing.get_context(start_method))
-
-
-STDLIB = Contender("stdlib", "multiprocessing.pool")
-OBSPOOL = Contender("obspool", "obspool")
-
-
-@dataclass(frozen=True)
 class Measured:
-    """One figure of one line: the seconds of each pair's halves."""
+    """One figure of one line: each contender's values by its name, none where it can't do it."""
 
     line: str
     figure: Figure
     start_method: str
-    baseline: tuple[float, ...]
-    contender: tuple[float, ...]
+    values: dict[str, Values]
 
-    @property
-    def ratios(self) -> list[float]:
-        """How many times as fast as the baseline the contender was, pair by pair."""
-        return [base / other for base, other in zip(self.baseline, self.contender, strict=True)]
+    def scores(self, baseline: str, contender: str) -> list[float]:
+        """Return what is held against the target, round by round."""
+        return self.figure.scores(self.values[baseline], self.values[contender])
 
-    @property
-    def ratio(self) -> float:
-        """The median of the pairs' ratios."""
-        return statistics.median(self.ratios)
+    def score(self, baseline: str, contender: str) -> float:
+        """Return their median."""
+        return self.figure.score(self.values[baseline], self.values[contender])
 
-    @property
-    def reached(self) -> bool:
-        """Whether the ratio is at least the target."""
-        return self.ratio >= self.figure.target
+    def reached(self, baseline: str, contender: str) -> bool:
+        """Tell whether the contender is as good as it should be."""
+        return self.figure.reached(self.score(baseline, contender))
 
 
 def measure_line(
     line: Line,
-    contenders: tuple[Contender, Contender],
+    contenders: Sequence[Contender],
     *,
-    pairs: int,
+    rounds: int,
     scale: Scale,
     start_method: str = DEFAULT_START_METHOD,
 ) -> list[Measured]:
-    """Measure a line in as many pairs; one result for each of its figures.
+    """Measure a line in as many rounds; one result for each of its figures.
 
     Args:
         line: what to do.
-        contenders: the baseline, and what is compared with it.
-        pairs: how many pairs.
-        scale: how much work a half of a pair is.
+        contenders: who does it; one may be there twice.
+        rounds: how often each does.
+        scale: how much work that is.
         start_method: how workers are started, unless the line says it itself.
     """
     method = line.start_method or start_method
-    makers = [contender.maker(method) for contender in contenders]
-    taken: tuple[list[tuple[float, ...]], list[tuple[float, ...]]] = ([], [])
-    for pair in range(pairs):
-        for half in (0, 1) if pair % 2 == 0 else (1, 0):
+    found: list[list[Values]] = [[] for _ in contenders]
+    order = deque(range(len(contenders)))
+    for _ in range(min(rounds, line.pairs or rounds)):
+        for place in order:
             # The collector stays on, as in the programs that use a pool, but starts from nothing:
-            # it isn't one half that cleans up after the other.
+            # it isn't one contender that cleans up after another.
             gc.collect()
-            taken[half].append(line.measure(makers[half], scale))
+            measured = _measure(line, contenders[place], method, scale)
+            if measured is not None:
+                found[place].append(measured)
+        order.rotate()
     return [
         Measured(
-            line=line.name,
-            figure=figure,
-            start_method=method,
-            baseline=tuple(seconds[number] for seconds in taken[0]),
-            contender=tuple(seconds[number] for seconds in taken[1]),
+            line.name,
+            figure,
+            method,
+            {
+                _name(contenders, place): tuple(values[number] for values in found[place])
+                for place in range(len(contenders))
+            },
         )
         for number, figure in enumerate(line.figures)
     ]
+
+
+def _name(contenders: Sequence[Contender], place: int) -> str:
+    name = contenders[place].name
+    return name if name not in {one.name for one in contenders[:place]} else f"{name} again"
+
+
+def _measure(line: Line, contender: Contender, method: str, scale: Scale) -> Values | None:
+    if line.alone:
+        return alone.measure(line, contender, method, scale)
+    try:
+        return line.measure(contender.maker(method), scale)
+    except UnableError:
+        return None

@@ -8,46 +8,81 @@ import platform
 import statistics
 from typing import TYPE_CHECKING
 
+from tests.benchmarks.figures import ratios
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from tests.benchmarks.measure import Contender, Measured
+    from tests.benchmarks.measure import Measured
 
-COLUMNS = "{:<30} {:>10} {:>10} {:>7} {:>15} {:>7}  {}"
+COLUMNS = "{:<32} {:>10} {:>10} {:>9} {:>19} {:>10}  {}"
 
-
-def header(contenders: tuple[Contender, Contender]) -> str:
-    """Return the table's head; a ratio is the baseline's time by the other's."""
-    base, other = (contender.name for contender in contenders)
-    return COLUMNS.format("", base, other, "ratio", "min … max", "target", "")
+_LABEL = 32
+_COLUMN = 10
 
 
-def row(measured: Measured, *, judge: bool) -> str:
-    """Return a figure's row: both medians, the ratio of the pairs, its range, and the target.
+def header(baseline: str, contender: str) -> str:
+    """Return the head of the table with targets."""
+    return COLUMNS.format("", baseline, contender, "", "min … max", "target", "")
+
+
+def row(measured: Measured, baseline: str | None, contender: str, *, judge: bool) -> str:
+    """Return a figure's row: medians, the score of the pairs, its range, and the target.
 
     Args:
         measured: the figure.
+        baseline: whom the contender is held against, None where it is alone.
+        contender: whose score it is.
         judge: whether the target means anything: not in a self-check.
     """
-    ratios = measured.ratios
+    figure = measured.figure
+    scores = measured.scores(baseline or contender, contender)
     return COLUMNS.format(
-        measured.figure.label,
-        seconds(statistics.median(measured.baseline)),
-        seconds(statistics.median(measured.contender)),
-        f"{measured.ratio:.2f}",
-        f"{min(ratios):.2f} … {max(ratios):.2f}",
-        f">= {measured.figure.target:g}" if judge else "",
-        ("ok" if measured.reached else "BELOW") if judge else "",
+        figure.label,
+        "" if baseline is None else median(measured, baseline),
+        median(measured, contender),
+        figure.show(statistics.median(scores)),
+        f"{figure.show(min(scores))} … {figure.show(max(scores))}",
+        figure.asked if judge else "",
+        ("ok" if measured.reached(baseline or contender, contender) else "MISSED") if judge else "",
     ).rstrip()
 
 
-def seconds(value: float) -> str:
-    """Return a time with three digits and its unit."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms")):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e6:.3g} µs"
+def against_header(names: Iterable[str]) -> str:
+    """Return the head of the table of peers: first obspool's own values, then ratios to those."""
+    return " ".join([" " * _LABEL, *(f"{_short(name):>{_COLUMN}}" for name in names)])
+
+
+def against_row(measured: Measured, own: str, peers: Sequence[str]) -> str:
+    """Return how many times as good as each peer obspool is, and whether it is the first."""
+    found = {peer: ratio(measured, peer, own) for peer in peers}
+    cells = ["-" if one is None else f"{one:.2f}" for one in found.values()]
+    columns = [median(measured, own), *cells]
+    label = f"{measured.figure.label:<{_LABEL}}"
+    verdict = "first" if is_first(measured, own, peers) else "NOT FIRST"
+    return " ".join([label, *(f"{one:>{_COLUMN}}" for one in columns), f" {verdict}"])
+
+
+def ratio(measured: Measured, peer: str, own: str) -> float | None:
+    """Return the median of a peer's ratios to obspool; None where it can't do it."""
+    values = measured.values[peer]
+    return statistics.median(ratios(values, measured.values[own])) if values else None
+
+
+def is_first(measured: Measured, own: str, peers: Sequence[str]) -> bool:
+    """Tell whether no peer is better."""
+    found = (ratio(measured, peer, own) for peer in peers)
+    return all(one is None or one >= 1 for one in found)
+
+
+def median(measured: Measured, name: str) -> str:
+    """Return the median of a contender's values, with its unit."""
+    return measured.figure.unit.show(statistics.median(measured.values[name]))
+
+
+def _short(name: str) -> str:
+    return "executor" if name == "ProcessPoolExecutor" else name[:_COLUMN]
 
 
 def machine() -> dict[str, object]:
@@ -61,28 +96,35 @@ def machine() -> dict[str, object]:
     }
 
 
-def write_json(
-    path: Path, results: Sequence[Measured], contenders: tuple[Contender, Contender]
-) -> None:
-    """Write all pairs' seconds and what follows from them."""
-    document = {
-        "machine": machine(),
-        "baseline": contenders[0].name,
-        "contender": contenders[1].name,
-        "figures": [
-            {
-                "line": result.line,
-                "label": result.figure.label,
-                "start_method": result.start_method,
-                "baseline_seconds": result.baseline,
-                "contender_seconds": result.contender,
-                "ratio": result.ratio,
-                "ratio_min": min(result.ratios),
-                "ratio_max": max(result.ratios),
-                "target": result.figure.target,
-                "reached": result.reached,
-            }
-            for result in results
-        ],
+def as_json(measured: Measured, baseline: str | None, contender: str) -> dict[str, object]:
+    """Return all that is known of a figure that has a target."""
+    scores = measured.scores(baseline or contender, contender)
+    figure = measured.figure
+    return {
+        **against_as_json(measured),
+        "baseline": baseline,
+        "contender": contender,
+        "asked": type(figure).__name__,
+        "target": figure.target,
+        "score": statistics.median(scores),
+        "score_min": min(scores),
+        "score_max": max(scores),
+        "reached": measured.reached(baseline or contender, contender),
     }
+
+
+def against_as_json(measured: Measured) -> dict[str, object]:
+    """Return what everybody took."""
+    return {
+        "line": measured.line,
+        "label": measured.figure.label,
+        "start_method": measured.start_method,
+        "unit": measured.figure.unit.value,
+        "values": measured.values,
+    }
+
+
+def write_json(path: Path, figures: Sequence[dict[str, object]]) -> None:
+    """Write all figures, and on what machine they were measured."""
+    document = {"machine": machine(), "figures": figures}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

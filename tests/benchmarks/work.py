@@ -1,5 +1,7 @@
 """What the workers of a benchmark run; in a module of its own, which they import quickly."""
 
+import os
+import time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,3 +24,9 @@ def spin(rounds: int) -> int:
 def echo(payload: T) -> T:
     """Send back what came."""
     return payload
+
+
+def whereabouts(_item: int) -> int:
+    """Wait a little, so that every other worker gets an item meanwhile, and tell the process."""
+    time.sleep(0.02)
+    return os.getpid()
