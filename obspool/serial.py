@@ -1,14 +1,14 @@
 """Pickling: one payload for each object, with everything that multiprocessing can pickle, and more.
 
-A payload is the pickle (protocol 5, ForkingPickler's and copyreg's reducers) as `bytes`, or a
-`Packed` when the object has large buffers, which then travel out of band beside it. What pickle
-refuses, cloudpickle is asked for: lambdas, closures, classes made in functions.
+A payload is the pickle (protocol 5, ForkingPickler's and copyreg's reducers) as `bytes`, as
+`Chunks` when there are large `bytes` in it, which are not copied, or a `Packed` when the object has
+large buffers, which then travel out of band beside it. What pickle refuses, cloudpickle is asked
+for: lambdas, closures, classes made in functions.
 """
 
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 from multiprocessing.reduction import ForkingPickler
 from pickle import PickleBuffer, Pickler
@@ -26,6 +26,9 @@ PROTOCOL = 5
 # and one more allocation on the other side.
 OUT_OF_BAND_BYTES = 1 << 16
 
+# From this size on the pickler hands over a `bytes` as it is, where it may write. (Its own number.)
+LARGE_BYTES = 1 << 16
+
 # Immutable, and nothing that a reducer could be registered for: the C pickler may do them alone,
 # and pickling them may wait.
 ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(None)})
@@ -39,6 +42,14 @@ _dumps = pickle.dumps
 _loads = pickle.loads
 
 
+class Chunks(list[bytes]):
+    """A pickle as the pickler writes it: large `bytes` objects in it are the user's own."""
+
+    __slots__ = ()
+
+    write = list.append
+
+
 class Packed:
     """A pickle with buffers out of band.
 
@@ -49,13 +60,13 @@ class Packed:
 
     __slots__ = ("buffers", "data")
 
-    def __init__(self, data: bytes, buffers: list[memoryview | bytearray | bytes]) -> None:
+    def __init__(self, data: bytes | Chunks, buffers: list[memoryview | bytearray | bytes]) -> None:
         self.data = data
         self.buffers = buffers
 
 
 if TYPE_CHECKING:
-    Payload: TypeAlias = bytes | memoryview | Packed
+    Payload: TypeAlias = bytes | memoryview | Chunks | Packed
 
 
 def dumps(value: Any, *, copy: bool = True) -> Payload:
@@ -65,14 +76,22 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         value: the object.
         copy: whether large buffers are copied. Without it the payload refers to the object's own
             memory: right only where the payload is sent before anybody can change the object.
+            (`bytes` can't be changed, and are never copied.)
 
     Raises:
         Exception: whatever pickle raised, when cloudpickle couldn't pickle it either.
     """
     kind = type(value)
-    if kind in ATOMS or (
-        kind in _FLAT and len(value) < _FEW and ATOMS.issuperset(map(type, value))
-    ):
+    if kind in ATOMS:
+        simple = kind is not bytes or len(value) < LARGE_BYTES
+    else:
+        simple = (
+            kind in _FLAT
+            and len(value) < _FEW
+            and ATOMS.issuperset(map(type, value))
+            and (bytes not in map(type, value) or not any(map(_is_large, value)))
+        )
+    if simple:
         return _dumps(value, PROTOCOL)
     try:
         return _pickle(Pickler, value, copy=copy)
@@ -88,15 +107,23 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
 def loads(payload: Payload) -> Any:
     """Make the object again."""
     if isinstance(payload, Packed):
-        return _loads(payload.data, buffers=payload.buffers)
-    return _loads(payload)
+        return _loads(_joined(payload.data), buffers=payload.buffers)
+    return _loads(_joined(payload))
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) is bytes and len(value) >= LARGE_BYTES
+
+
+def _joined(pickled: bytes | memoryview | Chunks) -> bytes | memoryview:
+    return b"".join(pickled) if isinstance(pickled, Chunks) else pickled
 
 
 def size_of(payload: Payload) -> int:
     """Return the bytes that travel for this payload."""
     if isinstance(payload, Packed):
-        return len(payload.data) + sum(len(buffer) for buffer in payload.buffers)
-    return len(payload)
+        return size_of(payload.data) + sum(map(len, payload.buffers))
+    return sum(map(len, payload)) if isinstance(payload, Chunks) else len(payload)
 
 
 def _pickle(make: Callable[..., Any], value: Any, *, copy: bool) -> Payload:
@@ -112,12 +139,15 @@ def _pickle(make: Callable[..., Any], value: Any, *, copy: bool) -> Payload:
         buffers.append(bytearray(raw) if copy else raw)
         return False
 
-    stream = io.BytesIO()
-    pickler = make(stream, PROTOCOL, buffer_callback=keep_in_band)
+    chunks = Chunks()
+    pickler = make(chunks, PROTOCOL, buffer_callback=keep_in_band)
     if make is Pickler:
         pickler.dispatch_table = reducers()
     pickler.dump(value)
-    data = stream.getvalue()
+    if len(chunks) == 1:
+        data: bytes | Chunks = chunks[0]
+    else:  # a bytearray may be changed, once this has returned
+        data = Chunks(chunk if type(chunk) is bytes else bytes(chunk) for chunk in chunks)
     return Packed(data, buffers) if buffers else data
 
 

@@ -18,10 +18,11 @@ import mmap
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from itertools import accumulate, pairwise
 
 from obspool.messages import Batch, FunctionMessage, Part, Piece
-from obspool.serial import Packed
+from obspool.serial import Chunks, Packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ READ_BYTES = 1 << 16
 # Payloads of this size stay where they were received; smaller ones are copied out, so that a small
 # result doesn't keep the whole frame alive.
 IN_PLACE_BYTES = 1 << 16
+
+# A message of this size is taken by a channel at once, where the system allows it; with less, the
+# sender waits for the receiver several times in one message.
+CHANNEL_BYTES = 1 << 20
 
 # For send(): a program that restored SIGPIPE's default must not die of one that has gone.
 NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -80,8 +85,12 @@ def _layout(
                 packed.append((index, position, [len(buffer) for buffer in payload.buffers]))
                 buffers += payload.buffers
                 payload = payload.data  # noqa: PLW2901 - the part of it that stays in band
-            sizes.append(len(payload))
-            pickles.append(payload)
+            if type(payload) is Chunks:
+                sizes.append(sum(map(len, payload)))
+                pickles += payload
+            else:
+                sizes.append(len(payload))
+                pickles.append(payload)
         lengths.append(sizes)
     return lengths, packed, pickles, buffers
 
@@ -232,6 +241,12 @@ class Received:
         return parts, busy, ended
 
 
+def widen(channel: socket.socket) -> None:
+    """Have a channel take as much at once as the system allows."""
+    with suppress(OSError):  # macOS refuses more than its limit, Linux gives what it is
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHANNEL_BYTES)
+
+
 def scratch() -> memoryview:
     """Return memory to read into, of which only what is used costs anything."""
     return memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
@@ -252,7 +267,7 @@ class FrameReader:
         self._opened: tuple[Any, list[Any]] | None = None
 
     def receive(self, sock: socket.socket) -> list[Received]:
-        """Read once from the socket and return the frames that are complete now.
+        """Read once or twice from the socket and return the frames that are complete now.
 
         Raises:
             EOFError: the other side is gone.
@@ -260,8 +275,7 @@ class FrameReader:
         """
         frames: list[Received] = []
         if self._targets:
-            self._count(sock.recv_into(self._targets[0]))
-            self._fill(0, frames)
+            self._receive_more(sock, frames)
             return frames
         memory, left = self._memory, len(self._left)
         count = self._count_read(sock.recv_into(memory[left:]))
@@ -269,6 +283,9 @@ class FrameReader:
         self._start, self._end = 0, left + count
         self._parse(frames)
         self._left = bytes(memory[self._start : self._end])
+        if self._targets and not frames:  # mostly the rest is there already
+            with suppress(BlockingIOError):
+                self._receive_more(sock, frames)
         return frames
 
     def feed(self, read: list[bytes]) -> list[Received]:
@@ -281,10 +298,11 @@ class FrameReader:
         self._left = bytes(self._memory[self._start : self._end])
         return frames
 
-    def _count(self, count: int) -> None:
-        if not self._count_read(count):
-            return
+    def _receive_more(self, sock: socket.socket, frames: list[Received]) -> None:
+        """Read once into what has memory of its own."""
+        count = self._count_read(sock.recv_into(self._targets[0]))
         self._targets[0] = self._targets[0][count:]
+        self._fill(0, frames)
 
     @staticmethod
     def _count_read(count: int) -> int:

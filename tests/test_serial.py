@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obspool.serial import OUT_OF_BAND_BYTES, Packed, dumps, loads, reducers, size_of
+from obspool.serial import (
+    LARGE_BYTES,
+    OUT_OF_BAND_BYTES,
+    Chunks,
+    Packed,
+    dumps,
+    loads,
+    reducers,
+    size_of,
+)
 
 _VALUES = st.recursive(
     st.none()
@@ -135,7 +144,7 @@ def test_small_and_scattered_buffers_stay_in_the_pickle() -> None:
     small, scattered = np.arange(100), np.zeros((1000, 1000))[::3, ::7]
     for array in (small, scattered):
         payload = dumps(array)
-        assert isinstance(payload, bytes)
+        assert not isinstance(payload, Packed)
         np.testing.assert_array_equal(loads(payload), array)
 
 
@@ -145,6 +154,39 @@ def test_an_array_keeps_its_shape_and_order_out_of_band() -> None:
     again = loads(dumps(array))
     np.testing.assert_array_equal(again, array)
     assert again.flags.f_contiguous
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda data: data,
+        lambda data: [1, data, data],
+        lambda data: ((data,), {"copies": [data]}),
+        lambda data: [data, np.zeros(OUT_OF_BAND_BYTES, "u1")],
+    ],
+    ids=["alone", "flat", "nested", "with an array"],
+)
+def test_large_bytes_are_not_copied(wrap: Any) -> None:
+    """Wherever in an object they are, the payload refers to the very same bytes."""
+    data = bytes(LARGE_BYTES)
+    payload = dumps(wrap(data))
+    chunks = payload.data if isinstance(payload, Packed) else payload
+    assert isinstance(chunks, Chunks)
+    assert sum(chunk is data for chunk in chunks) == 1
+    assert sum(len(chunk) for chunk in chunks if chunk is not data) < 1000
+    assert len(data) < size_of(payload) < len(data) + OUT_OF_BAND_BYTES + 1000
+    again = loads(payload)
+    while not isinstance(again, bytes):
+        again = next(one for one in again if isinstance(one, bytes | tuple))
+    assert again == data
+
+
+def test_a_large_bytearray_is_copied() -> None:
+    """What the caller does to it later doesn't reach the worker."""
+    data = bytearray(LARGE_BYTES)
+    payload = dumps([data, "é" * LARGE_BYTES])
+    data[0] = 9
+    assert loads(payload) == [bytearray(LARGE_BYTES), "é" * LARGE_BYTES]
 
 
 def test_objects_of_one_payload_stay_shared_and_those_of_two_do_not() -> None:

@@ -128,6 +128,8 @@ class Maker:
         claims.reset()
         channel, theirs = _fork.Socket.pair()
         channel.setblocking(False)
+        wire.widen(channel)
+        wire.widen(theirs)
         lifeline, their_lifeline = _fork.Socket.pair()
         arm(their_lifeline)
         bench = Workbench(plan.segment, worker_id, lock, theirs, their_lifeline)
