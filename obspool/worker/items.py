@@ -17,28 +17,42 @@ if TYPE_CHECKING:
 # interrupt came while one ran. What is raised there, is raised before the item's result is there.
 
 
+_numbers: list[int] = []  # from 1 on
+
+
+def counted(items: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Count items from 1 on, as `enumerate`, which would make each number anew.
+
+    Nothing is allocated while it is iterated over.
+    """
+    global _numbers  # noqa: PLW0603 - a cache: replaced, as several threads may
+    if len(items) > len(_numbers):
+        _numbers = list(range(1, len(items) + 1))
+    return zip(_numbers, items, strict=False)
+
+
 def run_items(
     mark: Any,
     begun: Iterator[tuple[int, Any]],
     function: Callable[[Any], Any],
-    append: Callable[[Any], None],
+    results: list[Any],
 ) -> None:
     """Run items; `begun` counts them, and each count is stored as the mark."""
     for mark[0], item in begun:
-        append(function(item))
+        results.append(function(item))
 
 
 def run_singles(
     mark: Any,
     begun: Iterator[tuple[int, Any]],
     function: Callable[[Any], Any],
-    append: Callable[[Any], None],
+    results: list[Any],
     load: Callable[[Any], Any],
     dump: Callable[[Any], Any],
 ) -> None:
     """Run items that are payloads, each loaded after its claim; results become payloads."""
     for mark[0], payload in begun:
-        append(dump(function(load(payload))))
+        results.append(dump(function(load(payload))))
 
 
 _LOOPS = frozenset({run_items.__code__, run_singles.__code__})

@@ -7,7 +7,7 @@ from time import monotonic_ns
 
 from obspool.messages import Interrupted, Kind
 from obspool.telemetry.bank import Tally
-from obspool.worker.items import BINDERS, anew, in_item, raiser, run_items, run_singles
+from obspool.worker.items import BINDERS, anew, counted, in_item, raiser, run_items, run_singles
 from obspool.worker.stopwatch import Stopwatch
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ class Runner:
 
         The main thread iterates over the list that is cut here: it ends sooner, and claims the rest
         again, unless that was taken back meanwhile. An item is fetched and marked without a turn of
-        the GIL in between (enumerate and the list allocate nothing, and the mark is stored by C
+        the GIL in between (zip and the lists allocate nothing, and the mark is stored by C
         code), so nothing behind the mark is on its way. The next item is given up only when the
         mark has not moved for a while all the same: until then the slice is just a long one.
         """
@@ -334,14 +334,14 @@ class Runner:
         failed: list[int] = []
         self._outbox.open_singles(first, results, failed)
         self._slice = first, payloads
-        begun = enumerate(payloads, 1)
+        begun = counted(payloads)
         watch = self._stopwatch
         while True:
             try:
                 if not results and codec.pickles:  # the first of them is timed, for all
                     timed = islice(begun, 1)
-                    run_singles(mark, timed, function, results.append, watch.load, watch.dump)
-                run_singles(mark, begun, function, results.append, codec.load, codec.dump)
+                    run_singles(mark, timed, function, results, watch.load, watch.dump)
+                run_singles(mark, begun, function, results, codec.load, codec.dump)
                 break
             except SystemExit:  # ends this worker: what is finished goes first
                 self._outbox.close_singles()
@@ -376,11 +376,11 @@ class Runner:
             offset = position - piece.first
             slice_items = items[offset : offset + count]
             self._slice = position, slice_items
-            begun = enumerate(slice_items, 1)
+            begun = counted(slice_items)
             values: list[Any] = []
             errors = 0
             try:
-                run_items(mark, begun, function, values.append)
+                run_items(mark, begun, function, values)
             except BaseException as error:  # noqa: BLE001 - the item's error, mostly
                 errors = self._after_error(error, function, begun, position, values, piece)
             else:
@@ -420,7 +420,8 @@ class Runner:
         """Return what to call, and the chunk's items, loaded after the chunk was claimed."""
         began = monotonic_ns()
         try:
-            items: list[Any] = self._codec.load(piece.payloads[0])
+            loaded = self._codec.load(piece.payloads[0])
+            items: list[Any] = list(loaded) if type(loaded) is range else loaded
         except Exception as error:  # noqa: BLE001 - the error of every item
             return raiser(error), [None] * piece.count
         if self._codec.pickles:
@@ -455,7 +456,7 @@ class Runner:
             if piece.stop_on_error:
                 break
             try:
-                run_items(mark, begun, function, values.append)
+                run_items(mark, begun, function, values)
                 break
             except BaseException as another:  # noqa: BLE001 - the item's error
                 error = another
