@@ -222,7 +222,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         super().__init__(pool, decode, callback, error_callback)
         self._returns_errors = return_exceptions
         self._parts: dict[int, tuple[int, int, list[Any]]] = {}
-        self._values: dict[int, tuple[int, list[Any]]] = {}
+        self._values: list[Any] = []  # what is decoded, in its place
         self._length = 0
         self._due = False  # there is enough to decode to wake the caller for it
 
@@ -261,7 +261,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
 
     def _decode_parts(self) -> None:
         """Decode what has come; several threads may, and one may be interrupted."""
-        decode, values = self._decode, self._values
+        decode = self._decode
         for first in list(self._parts):
             part = self._parts.get(first)
             if part is None:  # another thread has decoded it
@@ -279,8 +279,15 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                     self._error = self._error or (PARENT_ERROR, error)
                     return
                 decoded = self._decode_each(kind, count, payloads, error)
-            values.setdefault(first, (count, decoded))
+            self._place(first, count, decoded)
             self._parts.pop(first, None)  # only now: until then it is still to be done
+
+    def _place(self, first: int, count: int, decoded: list[Any]) -> None:
+        """Put values where they belong: now, as long as there is something else to wait for."""
+        values = self._values
+        if len(values) < first + count:  # another thread may see that too: there is room enough
+            values += [None] * (first + count - len(values))
+        values[first : first + count] = decoded
 
     def _decode_each(
         self, kind: int, count: int, payloads: list[Any], error: Exception
@@ -300,10 +307,9 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         self._decode_parts()
         if self._error is not None:
             raise self._error[1]
-        values: list[Any] = [None] * self._length
-        for first, (count, part) in list(self._values.items()):
-            values[first : first + count] = part
-        return values
+        self._place(self._length, 0, [])
+        del self._values[self._length :]
+        return self._values
 
     def _forget(self) -> None:
-        self._values = {}
+        self._values = []
