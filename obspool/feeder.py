@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from obspool.jobs import AHEAD_BYTES, AHEAD_TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from obspool.engines.protocol import Engine
     from obspool.jobs import Job
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # A chunk that workers wait for is handed over at once if it is large: else the scheduler would wait
 # for its turn of the GIL (5 ms) while this thread pickles the next ones.
 YIELD_BYTES = 1 << 13
-YIELD_TIME = 0.001
+YIELD_TIME = 0.01
 
 # Of single items each so many'th is timed while it is pickled.
 SAMPLE_EVERY = 16
@@ -48,13 +48,16 @@ class Feeder:
         """
         job = self._job
         try:
-            items, self._items = iter(self._items), ()
+            whole, self._items = self._items, ()
+            items = iter(whole)
             if job.room is not None:
                 items = job.room.within(job, items)
-            if job.listed:
-                self._feed_chunks(items, copy=copy)
-            else:
+            if not job.listed:
                 self._feed_items(items, copy=copy)
+            elif type(whole) is range and job.room is None:
+                self._feed_chunks(_ranges(whole, job.chunk), copy=copy)
+            else:
+                self._feed_chunks(_lists(items, job.chunk), copy=copy)
         except Exception as error:  # noqa: BLE001 - an outcome
             self._fail(error)
         job.fed = True
@@ -99,9 +102,9 @@ class Feeder:
             if job.cancelled:
                 return
 
-    def _feed_chunks(self, items: Iterator[Any], *, copy: bool) -> None:
+    def _feed_chunks(self, chunks: Iterable[Sequence[Any]], *, copy: bool) -> None:
         job, engine = self._job, self._engine
-        while chunk := list(islice(items, job.chunk)):
+        for chunk in chunks:
             began = monotonic_ns()
             try:
                 payload = engine.encode(chunk, copy=copy)
@@ -114,7 +117,7 @@ class Feeder:
             if job.cancelled:
                 return
 
-    def _feed_one_by_one(self, chunk: list[Any], *, copy: bool) -> None:
+    def _feed_one_by_one(self, chunk: Sequence[Any], *, copy: bool) -> None:
         """Feed a chunk in which something can't be pickled: all but that runs."""
         for item in chunk:
             try:
@@ -168,6 +171,18 @@ class Feeder:
             gate.acquire(timeout=once or 1.0)
             if once:
                 job.feeder_waits = None
+
+
+def _lists(items: Iterator[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Cut what an iterator gives into chunks."""
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def _ranges(items: range, size: int) -> Iterator[Sequence[Any]]:
+    """Cut a range into ranges: a pickle of two numbers, in place of one of a million."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Stopwatch:
