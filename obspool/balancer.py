@@ -2,7 +2,8 @@
 
 What is taken back are items that the worker has not claimed: whole tasks behind the one that runs,
 and the rest of the chunk that runs. Half of the most loaded worker's goes to the idle ones at a
-time: so the pieces become smaller towards the end, as in guided self-scheduling.
+time: so the pieces become smaller towards the end, as in guided self-scheduling. What waits behind
+a slow item goes to others earlier, while there still is something else to do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from obspool.words import WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from obspool.engines.protocol import Engine
     from obspool.supervisor import Worker
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 # the end of every quick map would be a flurry of messages; with more, workers idle.
 WORTH = 2_000_000
 AFTER = 5_000_000
+
+# While there is work for all, what waits behind an item is taken back when that has run for so long
+# (ns), and all that waits there would take longer than everything else: begun last, it would end
+# last. With less, a worker that had no CPU for a moment would be taken for a slow one.
+SLOW = 20_000_000
 
 # When a look found nothing to take, the next one may be later, up to this (ns).
 LONGEST_WAIT = 100_000_000
@@ -35,23 +41,33 @@ class Balancer:
         self._whole = not balance
         self._wait = AFTER
         self._idle = 0  # at the last look
+        self._relieved_at = 0
         self.look_at: int | None = None  # when to look again (ns)
 
     def look(
-        self, workers: Iterable[Worker], idle: int, now: int, pace: Mapping[int, float]
+        self,
+        workers: Collection[Worker],
+        idle: int,
+        now: int,
+        pace: Mapping[int, float],
+        queued: int,
     ) -> None:
-        """Look once, when nothing is queued.
+        """Look once.
 
         Args:
             workers: all that have work.
             idle: how many could take more and have none.
             now: CLOCK_MONOTONIC in ns.
             pace: mean time of a task by function, ns.
+            queued: tasks that have not been sent.
         """
         self._idle = idle
         self.look_at = None
         if not idle:
             self._wait = AFTER
+            if queued and now - self._relieved_at >= AFTER:
+                self._relieved_at = now
+                self._relieve(workers, now, pace, queued)
             return
         best: tuple[float, Worker, int] | None = None
         for worker in workers:
@@ -71,6 +87,22 @@ class Balancer:
         worker.asked_at, worker.unanswered = now, True
         self._wait = min(self._wait * 2, LONGEST_WAIT)
         self._ask(worker, max(1, waiting * idle // (idle + 1)))
+
+    def _relieve(
+        self, workers: Collection[Worker], now: int, pace: Mapping[int, float], queued: int
+    ) -> None:
+        """Take back all that waits behind an item that takes much longer than others."""
+        for worker in workers:
+            since = now - worker.progress_at
+            waiting = self._waiting(worker)
+            if since < SLOW or waiting < 1 or now - worker.asked_at < since:
+                continue
+            known = pace.get(worker.outstanding[0].job.function.number)
+            if known is not None and waiting * since * len(workers) > queued * known:
+                worker.asked_at, worker.unanswered = now, True
+                self._idle = len(workers)
+                self._ask(worker, waiting)
+                return
 
     def empty(self, worker: Worker) -> None:
         """Take back all that may be: the worker is to end soon."""

@@ -206,7 +206,8 @@ class Scheduler:
         if not self._recorder.tasks_outstanding:
             self._balancer.rest()
             return
-        self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace)
+        queued = self._ledger.queued + len(self._ledger.again)
+        self._balancer.look(self._supervisor.workers.values(), len(idle), now, self._pace, queued)
 
     def _count_idle(self, idle: int, able: int, now: int) -> None:
         """Say why how many slots run nothing, from now on."""

@@ -53,6 +53,23 @@ def test_no_task_waits_behind_a_slow_one_in_its_batch(
         assert iterator.next(20) > 0
 
 
+def test_what_waits_behind_a_slow_item_is_not_begun_last(tmp_path: Path) -> None:
+    """Others take it over while they still have enough to do: else it would end last, too."""
+    go = tmp_path / "go"
+    items = [(str(go), number) for number in range(400)]
+    with Pool(2) as pool:
+        iterator = pool.imap_unordered(_stored_slowly, items, 10)
+        order = [iterator.next(20) for _ in range(399)]
+        go.touch()
+        assert iterator.next(20) > 0
+    assert max(map(order.index, range(1, 10))) < 300
+
+
+def _stored_slowly(item: tuple[str, int]) -> int:
+    work.work(2)
+    return _stored(item)
+
+
 @pytest.mark.parametrize("chunk", [None, 1, 10])
 def test_skewed_work_gives_every_result_once_and_in_order(
     mp_context: BaseContext, chunk: int | None
