@@ -128,7 +128,7 @@ class Runner:
         began = self._begin(number, submitted)
         if claims.take(first, 1)[1]:
             results: list[Any] = []
-            failed = self._run_one(function, payload, results.append)
+            failed = self._run_one(function, payload, results)
             ended = monotonic_ns()
             busy = ended - began
             outbox.send_one(first, results.pop(), failed=failed, busy=busy, ended=ended)
@@ -143,20 +143,18 @@ class Runner:
             self._limiter.rest()
         bank.idle()
 
-    def _run_one(
-        self, function: Callable[[Any], Any], payload: Any, append: Callable[[Any], None]
-    ) -> bool:
+    def _run_one(self, function: Callable[[Any], Any], payload: Any, results: list[Any]) -> bool:
         """Run an item; return whether it failed. Now and then take the time of its encoding."""
         codec, mark, watch = self._codec, self._bank.mark, self._stopwatch
         begun = iter(((1, payload),))
         timed = watch.is_due(payload)
         source: Any = watch if timed else codec
         try:
-            run_singles(mark, begun, function, append, source.load, source.dump)
+            run_singles(mark, begun, function, results, source.load, source.dump)
         except SystemExit:  # ends this worker
             raise
         except BaseException as error:  # noqa: BLE001 - the item's error
-            append(self._failure(error, 0.0))
+            results.append(self._failure(error, 0.0))
             return True
         finally:
             if timed:
