@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Engine
 
 
+# What takes longer (ns) counts by itself.
+QUICK = 10_000
+
+
 class Decoder:
     """A pool's; for any thread, and for signal handlers.
 
@@ -30,8 +34,18 @@ class Decoder:
         self._store: Callable[[int], None] | None = None
 
     def __call__(self, payload: Any) -> Any:
-        """Decode one payload."""
-        return self.timed(payload, 1)[0]
+        """Decode one payload.
+
+        Of quick ones about every sixteenth counts, for all: by the clock's last digits.
+        """
+        began = monotonic_ns()
+        value = self.plain(payload)
+        taken = monotonic_ns() - began
+        if taken > QUICK:
+            self._add(taken)
+        elif not began & 15:
+            self._add(16 * taken)
+        return value
 
     def timed(self, payload: Any, weight: int) -> tuple[Any, int]:
         """Decode one payload; return it, and the time (ns), which counts so many times."""

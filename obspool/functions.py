@@ -82,6 +82,11 @@ class Functions:
         Raises:
             Exception: what pickle raised, when cloudpickle couldn't pickle it either.
         """
+        if type(function) is FunctionType:
+            known = self._kept.get(function)
+            module = sys.modules.get(function.__module__)
+            if known is not None and getattr(module, function.__qualname__, None) is function:
+                return known
         if not self._by_reference(function):
             payload = _by_value(function) if self._needs_value(function) else dumps(function)
             return Function(next(self._numbers), payload, kept=False, name=name_of(function))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from threading import get_ident
 from time import monotonic_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from obspool.calls import is_running
 from obspool.ledger import FAILURES
@@ -48,15 +48,6 @@ COUNT_AFTER = 10_000_000
 DEMAND_LASTS = 1_000_000_000
 
 
-class Served(NamedTuple):
-    """A call that was served: its number, what it was, what came of it, and when that was, ns."""
-
-    number: int
-    entry: Entry
-    answer: Answer
-    at: int
-
-
 class Loan:
     """One worker that is lent; what a caller changes, it changes with the claim.
 
@@ -69,7 +60,7 @@ class Loan:
         wanted: the scheduler is to have it back.
         call: the call under way, or the last one, with its number.
         sent: number of the last one that was sent for sure.
-        served: calls to count.
+        served: calls to count, with their answers and when those came, ns.
     """
 
     __slots__ = ("call", "claim", "last", "line", "number", "sent", "served", "wanted", "worker")
@@ -83,7 +74,7 @@ class Loan:
         self.wanted = False
         self.call: tuple[int, Stream, Entry] | None = None
         self.sent = -1
-        self.served: deque[Served] = deque()
+        self.served: deque[tuple[Entry, Answer, int]] = deque()
 
     def serve(self, stream: Stream, entry: Entry) -> bool:
         """Send a call and wait for its answer; return whether it came in time."""
@@ -94,10 +85,10 @@ class Loan:
             self.sent = number
             answer = line.answer(number, PATIENCE)
             if answer is not None:
-                self.served.append(Served(number, entry, answer, monotonic_ns()))
+                self.served.append((entry, answer, monotonic_ns()))
                 self.number = number + 1
                 line.forget()
-                fill([result], answer.kind, [answer.payload])
+                fill([result], answer[0], [answer[3]])
                 result.tell()
                 return True
         return False
@@ -229,13 +220,13 @@ class Loans:
         recorder.tasks_submitted[APPLY] += number
         recorder.items_submitted += number
         recorder.dump += loan.call[1].encode_time * number
-        recorder.task_bytes[IN] += sum([len(one.entry[0]) for one in served])
-        recorder.task_bytes[OUT] += sum([len(one.answer.payload) for one in served])
-        recorder.observe_all("task_result_wait", [one.at - one.answer.ended for one in served])
+        recorder.task_bytes[IN] += sum([len(entry[0]) for entry, _, _ in served])
+        recorder.task_bytes[OUT] += sum([len(payload) for _, (_, _, _, payload), _ in served])
+        waits = [at - ended for _, (_, _, ended, _), at in served]
+        recorder.observe_all("task_result_wait", waits)
         durations: dict[int, list[int]] = {}
-        for one in served:
-            outcome = FAILURES.get(one.answer.kind, OK)
-            durations.setdefault(outcome, []).append(one.at - one.entry[1])
+        for (_, submitted, _), (kind, *_), at in served:
+            durations.setdefault(FAILURES.get(kind, OK), []).append(at - submitted)
         for outcome, taken in durations.items():
             recorder.calls_completed(outcome, taken)
             recorder.tasks_completed[outcome] += len(taken)

@@ -121,12 +121,6 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        core = self._live()
-        if timeout is None and retries is None:
-            result = AsyncResult(self, core.decoder, callback, error_callback)
-            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-            if core.singles.append(func, call, item, result):
-                return result
         return self._apply(func, args, kwds, Terms(timeout, retries), callback, error_callback)
 
     def _apply(
@@ -141,12 +135,14 @@ class Methods:
         wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
+        usual = terms.timeout is None and terms.retries is None
+        result = AsyncResult(self, core.decoder, callback, error_callback)
+        call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
+        if usual and core.singles.append(func, call, item, result, wait=wait):
+            return result
         with Calling(core):
             self._check_running()
-            usual = terms.timeout is None and terms.retries is None
             timeout, retries, _ = terms.resolved(self)
-            result = AsyncResult(self, core.decoder, callback, error_callback)
-            call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
             function = self._function(JobKind.APPLY, func, result)
             if function is None:
                 return result

@@ -111,9 +111,10 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
             multiprocessing.TimeoutError: it did not arrive within `timeout` seconds.
             Exception: what the call raised.
         """
-        self.wait(timeout)
         if not self._told:
-            raise MpTimeoutError
+            self.wait(timeout)
+            if not self._told:
+                raise MpTimeoutError
         success, value = self._outcome()
         if success:
             return value

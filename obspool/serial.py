@@ -33,6 +33,8 @@ LARGE_BYTES = 1 << 16
 # and pickling them may wait.
 ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
+_SMALL_ATOMS = ATOMS - {bytes}  # as far as their size matters here
+
 _FLAT = frozenset({tuple, list})
 
 # To look at the types of more elements costs more than the pickler that knows the reducers.
@@ -82,15 +84,13 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         Exception: whatever pickle raised, when cloudpickle couldn't pickle it either.
     """
     kind = type(value)
-    if kind in ATOMS:
-        simple = kind is not bytes or len(value) < LARGE_BYTES
-    else:
-        simple = (
-            kind in _FLAT
-            and len(value) < _FEW
-            and ATOMS.issuperset(map(type, value))
-            and (bytes not in map(type, value) or not any(map(_is_large, value)))
+    if kind in _FLAT:
+        simple = len(value) < _FEW and (
+            _SMALL_ATOMS.issuperset(map(type, value))
+            or (ATOMS.issuperset(map(type, value)) and not any(map(_is_large, value)))
         )
+    else:
+        simple = kind in ATOMS and not _is_large(value)
     if simple:
         return _dumps(value, PROTOCOL)
     try:
@@ -106,6 +106,8 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
 
 def loads(payload: Payload) -> Any:
     """Make the object again."""
+    if type(payload) is bytes:
+        return _loads(payload)
     if isinstance(payload, Packed):
         return _loads(_joined(payload.data), buffers=payload.buffers)
     return _loads(_joined(payload))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from obspool.functions import Function
     from obspool.loop import Loop
     from obspool.results import AsyncResult
+    from obspool.streams import Entry
 
 # A larger item isn't sent by a caller's thread: a channel need not take it at once. Nor does it
 # share a stream, whose batches are measured by the mean.
@@ -40,8 +41,27 @@ class SingleCalls:
         self._pid = os.getpid()
         self.stream: Stream | None = None
 
-    def append(self, func: Callable[..., Any], call: int, item: Any, result: AsyncResult) -> bool:
-        """Append a call to the stream that is open; return whether it is one of such calls."""
+    def append(
+        self,
+        func: Callable[..., Any],
+        call: int,
+        item: Any,
+        result: AsyncResult,
+        *,
+        wait: bool = False,
+    ) -> bool:
+        """Append a call to the stream that is open, or have it served as such a call.
+
+        Args:
+            func: what is called.
+            call: how.
+            item: its arguments.
+            result: what the caller gets.
+            wait: the caller waits for it, and changes nothing meanwhile.
+
+        Returns:
+            Whether it is one of such calls.
+        """
         stream = self.stream
         if (
             stream is None
@@ -53,19 +73,18 @@ class SingleCalls:
             return False
         began = monotonic_ns()
         try:
-            payload = self._engine.encode(item, copy=True)
+            payload = self._engine.encode(item, copy=not wait)
         except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
             return False
-        if not began & 15:  # of about every sixteenth; the clock costs as much as the rest of it
+        if not began & 15:  # of about every sixteenth, by the clock's last digits
             stream.encode_time = monotonic_ns() - began
-        if type(payload) is bytes and len(payload) <= SMALL_BYTES:
-            self._put(stream, (payload, began, result))
-        else:
+        if type(payload) is not bytes or len(payload) > SMALL_BYTES:
             self._hand_in(stream.apart(), (payload, began, result))
-        return True
-
-    def _put(self, stream: Stream, entry: tuple[Any, int, AsyncResult]) -> None:
-        entry[2].attach(stream)
+            return True
+        entry = payload, began, result
+        if wait and self._serve(stream, entry):
+            return True
+        result.attach(stream)
         stream.pending.append(entry)
         if stream.fed:  # it has ended meanwhile, maybe without this call
             self.stream = None
@@ -73,8 +92,21 @@ class SingleCalls:
         elif stream.hungry:
             stream.hungry = False
             self._engine.wake()
+        return True
 
-    def _hand_in(self, stream: Stream, entry: tuple[Any, int, AsyncResult]) -> None:
+    def _serve(self, stream: Stream, entry: Entry) -> bool:
+        """Have a call served by a worker that is lent; return whether one was there."""
+        loop, before = self._loop, self.stream
+        # What came first goes first; it may be this caller's.
+        if loop.inbox or (before is not None and before.pending):
+            return False
+        served = loop.loans.serve(stream, entry)
+        if served is False and loop.ended.is_set() and not entry[2].ready():
+            entry[2].receive(0, 1, PARENT_ERROR, [terminated_error()])  # nobody will take it over
+            entry[2].tell()
+        return served is not None
+
+    def _hand_in(self, stream: Stream, entry: Entry) -> None:
         """Have a stream run that takes this call and no more."""
         self.stream = None
         entry[2].attach(stream)
@@ -118,15 +150,8 @@ class SingleCalls:
         stream.encode_time = monotonic_ns() - began if engine.pickles else 0
         entry = (payload, began, result)
         small = type(payload) is bytes and len(payload) <= SMALL_BYTES
-        before = self.stream
-        # What came first goes first; it may be this caller's.
-        if wait and small and not (timeout or loop.inbox or (before and before.pending)):
-            served = loop.loans.serve(stream, entry)
-            if served is not None:
-                if not served and loop.ended.is_set() and not result.ready():
-                    result.receive(0, 1, PARENT_ERROR, [terminated_error()])
-                    result.tell()
-                return
+        if wait and small and not timeout and self._serve(stream, entry):
+            return
         if not (small and usual and function.kept):
             self._hand_in(stream, entry)
             return

@@ -6,10 +6,11 @@ import select
 from typing import TYPE_CHECKING, Any
 
 from obspool import wire
-from obspool.engines.protocol import Answer
 
 if TYPE_CHECKING:
     import socket
+
+    from obspool.engines.protocol import Answer
 
 # A longer answer is left to the engine.
 _READ_BYTES = (8192,)
@@ -49,8 +50,7 @@ class ChannelLine:
             self.read.extend(map(self._receive, _READ_BYTES))
         except OSError:
             return None
-        outcome = wire.outcome_in(self.read[0], first)
-        return None if outcome is None else Answer(*outcome)
+        return wire.outcome_in(self.read[0], first)
 
     def forget(self) -> None:
         """Drop what was read."""

@@ -142,20 +142,9 @@ Event: TypeAlias = (
 )
 
 
-class Answer(NamedTuple):
-    """What came of one item.
-
-    Attributes:
-        kind: as a part's.
-        busy: time in the item, ns.
-        ended: when that was over, CLOCK_MONOTONIC in ns.
-        payload: of the result, or of the error.
-    """
-
-    kind: int
-    busy: int
-    ended: int
-    payload: Any
+# What came of one item: the kind, as a part's; the time that it took and when that was over, in ns;
+# the payload of the result or of the error.
+Answer: TypeAlias = tuple[int, int, int, Any]
 
 
 class Line(Protocol):
@@ -253,7 +242,7 @@ class Engine(Protocol):
     def encode_function(self, function: Callable[..., Any]) -> Function:
         """Make a function ready to travel; runs user code."""
 
-    def encode(self, value: Any, *, copy: bool) -> Any:
+    def encode(self, value: Any, *, copy: bool = True) -> Any:
         """Make a payload; runs user code. `copy`: the caller may change the value afterwards."""
 
     def decode(self, payload: Any) -> Any:

@@ -253,7 +253,7 @@ class ThreadEngine:
         """Return the function as it is."""
         return Function(next(self._numbers), function, kept=False, name=name_of(function))
 
-    def encode(self, value: Any, *, copy: bool) -> Any:  # noqa: ARG002 - nothing is copied
+    def encode(self, value: Any, *, copy: bool = True) -> Any:  # noqa: ARG002 - nothing is copied
         """Return the value as it is."""
         return value
 
