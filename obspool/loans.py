@@ -16,6 +16,7 @@ again, and a worker passes over numbers that it has seen. What was read is never
 from __future__ import annotations
 
 from collections import deque
+from operator import sub
 from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -29,10 +30,14 @@ from obspool.telemetry.recorder import APPLY, IN, OUT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from obspool.engines.protocol import Answer, Engine, Line, WorkerId
+    from obspool.engines.protocol import Engine, Line, WorkerId
     from obspool.streams import Entry, Stream
     from obspool.supervisor import Worker
     from obspool.telemetry.recorder import Recorder
+
+    # The kind of the answer; when it was submitted, had run, was there; bytes there and back; how
+    # long its arguments took to pickle. Times in ns.
+    Served = tuple[int, int, int, int, int, int, int]
 
 # More of them at a time would only cost the scheduler a look at each.
 MOST = 8
@@ -58,9 +63,9 @@ class Loan:
         last: the number with which the worker is given back.
         claim: under 0 who has it: the ident of the thread, or None for the scheduler.
         wanted: the scheduler is to have it back.
-        call: the call under way, or the last one, with its number.
+        call: the call under way, with its number.
         sent: number of the last one that was sent for sure.
-        served: calls to count, with their answers and when those came, ns.
+        served: what to count of calls.
     """
 
     __slots__ = ("call", "claim", "last", "line", "number", "sent", "served", "wanted", "worker")
@@ -74,7 +79,7 @@ class Loan:
         self.wanted = False
         self.call: tuple[int, Stream, Entry] | None = None
         self.sent = -1
-        self.served: deque[tuple[Entry, Answer, int]] = deque()
+        self.served: deque[Served] = deque()
 
     def serve(self, stream: Stream, entry: Entry) -> bool:
         """Send a call and wait for its answer; return whether it came in time."""
@@ -85,10 +90,15 @@ class Loan:
             self.sent = number
             answer = line.answer(number, PATIENCE)
             if answer is not None:
-                self.served.append((entry, answer, monotonic_ns()))
+                kind, _, ended, found = answer
+                now, size = monotonic_ns(), len(payload)
+                self.served.append(
+                    (kind, submitted, ended, now, size, len(found), stream.encode_time)
+                )
                 self.number = number + 1
+                self.call = None  # and so nothing here keeps arguments and results
                 line.forget()
-                fill([result], answer[0], [answer[3]])
+                fill([result], kind, [found])
                 result.tell()
                 return True
         return False
@@ -106,9 +116,7 @@ class Loans:
         self._recorder = recorder
         self._lent: dict[WorkerId, Loan] = {}
         self._open: tuple[Loan, ...] = ()
-        self._noticed = (
-            False  # the scheduler will look by itself whether there is anything to count
-        )
+        self._noticed = False  # the scheduler will look by itself
         self._asked_at = -DEMAND_LASTS
         self.look_at: int | None = None
 
@@ -208,9 +216,10 @@ class Loans:
     def _count(self, loan: Loan) -> int:
         """Count what one worker has served; return how long that took."""
         number = len(loan.served)
-        if not number or loan.call is None:
+        if not number:
             return 0
         served = [loan.served.popleft() for _ in range(number)]
+        kinds, submitted, ended, told, sent, received, encoding = zip(*served, strict=True)
         worker, recorder = loan.worker, self._recorder
         worker.next_seq += number
         worker.tasks_left -= number
@@ -219,14 +228,13 @@ class Loans:
         recorder.count_tasks(number, 1)
         recorder.tasks_submitted[APPLY] += number
         recorder.items_submitted += number
-        recorder.dump += loan.call[1].encode_time * number
-        recorder.task_bytes[IN] += sum([len(entry[0]) for entry, _, _ in served])
-        recorder.task_bytes[OUT] += sum([len(payload) for _, (_, _, _, payload), _ in served])
-        waits = [at - ended for _, (_, _, ended, _), at in served]
-        recorder.observe_all("task_result_wait", waits)
+        recorder.dump += sum(encoding)
+        recorder.task_bytes[IN] += sum(sent)
+        recorder.task_bytes[OUT] += sum(received)
+        recorder.observe_all("task_result_wait", list(map(sub, told, ended)))
         durations: dict[int, list[int]] = {}
-        for (_, submitted, _), (kind, *_), at in served:
-            durations.setdefault(FAILURES.get(kind, OK), []).append(at - submitted)
+        for kind, duration in zip(kinds, map(sub, told, submitted), strict=True):
+            durations.setdefault(FAILURES.get(kind, OK), []).append(duration)
         for outcome, taken in durations.items():
             recorder.calls_completed(outcome, taken)
             recorder.tasks_completed[outcome] += len(taken)

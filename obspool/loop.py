@@ -47,6 +47,7 @@ from obspool.results import AsyncResult
 from obspool.scheduler import Scheduler
 from obspool.streams import Stream
 from obspool.supervisor import Supervisor
+from obspool.task_queue import Queue
 from obspool.telemetry.layout import COUNTERS
 from obspool.telemetry.recorder import Recorder
 from obspool.waiting import Flag, forbidden
@@ -114,11 +115,13 @@ class Loop:
         self.decoder = Decoder(engine)
         self.loans = Loans(engine, self._recorder)
         self._recycling = Recycling(engine, self.supervisor, max_memory=max_memory, max_age=max_age)
+        self._queue = Queue(engine, self._ledger)
         self._scheduler = Scheduler(
             engine,
             self._recorder,
             self.supervisor,
             self._ledger,
+            self._queue,
             self.loans,
             self._recycling,
             Interrupts(engine, self.supervisor, balance=balance),
@@ -224,7 +227,7 @@ class Loop:
         """Take no more work, and end when all is done."""
         if not self._closing:
             self._closing = True
-            self._scheduler.end_streams()
+            self._queue.end_streams()
             self._show_state()
             self._recorder.event(EventKind.POOL_CLOSING, f"close() by {by}")
 
@@ -349,7 +352,7 @@ class Loop:
             self._record(now)
         # Last in a round: from here on those who were woken compete for the GIL.
         self._tell()
-        self._scheduler.release_feeders()
+        self._queue.release_feeders()
         return self.supervisor.ending and (not self.supervisor.workers or self._given_up(now))
 
     def _shut_down(self) -> None:
@@ -418,7 +421,7 @@ class Loop:
     def _fail(self, error: BaseException) -> None:
         self._scheduler.recall()
         self._ledger.fail_all(self.supervisor.workers.values(), error)
-        self._scheduler.clear()
+        self._queue.clear()
         self._tell()
 
     def _beat(self, now: int) -> None:
@@ -428,7 +431,7 @@ class Loop:
             self.segment.hold()
             self.supervisor.retry()
             self._recycling.look(now)
-            for job in self._scheduler.unfed(self.calls):
+            for job in self._queue.unfed(self.calls):
                 error = RuntimeError("the call that this job is from was interrupted")
                 self._scheduler.cancel(job, error, now, running=False)
             self._unrecorded = True

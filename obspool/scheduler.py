@@ -10,8 +10,6 @@ Everything here runs in the scheduler's thread, and nothing of it is user code.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from itertools import islice
 from operator import attrgetter
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -25,7 +23,6 @@ from obspool.words import ExitReason, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from obspool.calls import Calls
     from obspool.engines.protocol import Engine, Exited, Results, Revoked, WorkerId
     from obspool.interrupts import Interrupts
     from obspool.jobs import Job, Sent
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from obspool.results import AsyncResult
     from obspool.streams import Stream
     from obspool.supervisor import Supervisor, Worker
+    from obspool.task_queue import Queue
     from obspool.telemetry.recorder import Recorder
 
 # How much work (ns) a worker has before it: long enough that it isn't idle until the scheduler's
@@ -64,6 +62,7 @@ class Scheduler:
         recorder: Recorder,
         supervisor: Supervisor,
         ledger: Ledger,
+        queue: Queue,
         loans: Loans,
         recycling: Recycling,
         interrupts: Interrupts,
@@ -74,6 +73,7 @@ class Scheduler:
         self._recorder = recorder
         self._supervisor = supervisor
         self._ledger = ledger
+        self._queue = queue
         self._balancer = Balancer(engine, balance=balance)
         self._loans = loans
         self._recycling = recycling
@@ -81,82 +81,18 @@ class Scheduler:
         self._idleness = Idleness(recorder.idle, monotonic_ns())
         self.paused = False
         self._hold_at: int | None = None
-        self._queue: OrderedDict[int, Job] = OrderedDict()  # that have, or will have, work to send
-        self._feeding: dict[int, Job] = {}  # those whose feeders are at work
         self._pace: dict[int, float] = {}  # mean time of a task by function, ns
 
     def submit(self, job: Job) -> None:
-        """Take a job's tasks into the queue; what comes after them comes in another stream."""
-        self.end_streams(job)
+        """Take a job's tasks into the queue."""
         self._interrupts.watch(job)
         self._ledger.submit(job)
-        self._queue[job.id] = job
-        self._feeding[job.id] = job
-        self._see_fed()
-
-    def _queue_streams(self) -> None:
-        """Queue the streams to which something was appended: behind all others, as it came last."""
-        for job in self._feeding.values():
-            if job.shared and job.pending:
-                self._queue[job.id] = job
-
-    def end_streams(self, but: Job | None = None) -> None:
-        """Have nothing more appended to streams."""
-        for job in list(self._feeding.values()):
-            if job.shared and job is not but:
-                job.fed = True
-                if job.pending:  # whoever appends from here on sees that it has ended
-                    self._queue[job.id] = job
-
-    def clear(self) -> None:
-        """Forget the queue: every job in it has ended."""
-        self._queue.clear()
-        self._feeding.clear()
-
-    def _see_fed(self) -> None:
-        """Count what was fed, and ask feeders that lag to wake this thread."""
-        for job in list(self._feeding.values()):
-            fed = job.fed  # before all else: the feeder sets it after its last append
-            if not fed and not job.pending:
-                job.hungry = True
-                fed = job.fed
-                if fed or job.pending:  # it was fed while we looked
-                    self._engine.wake()
-            self._ledger.count_fed(job)
-            if fed:
-                del self._feeding[job.id]
-                self._ledger.collect(job)
-
-    def unfed(self, calls: Calls) -> list[Job]:
-        """Return the jobs that nobody feeds any more: an interrupt came before or behind a feeder.
-
-        What a call does about that itself may be interrupted too.
-        """
-        gone = [
-            job
-            for job in self._feeding.values()
-            if not job.shared
-            and calls.is_over(job.caller)
-            and not (job.feeder and job.feeder.is_alive())
-        ]
-        return [job for job in gone if not job.fed]  # asked last: it may have just been
-
-    def release_feeders(self) -> None:
-        """Let waiting feeders go on: last in a round, as they compete for the GIL."""
-        for job in self._feeding.values():
-            job.release_feeder()
+        self._queue.submit(job)
 
     def measure(self, now: int) -> None:
         """Give the recorder the depth and the age of the queue, and the time workers were idle."""
-        again, queue = self._ledger.again, self._queue
-        waiting = [sent.submitted for sent in again]
-        waiting += [
-            job.oldest()
-            for job in (*self._feeding.values(), *islice(queue.values(), 1))
-            if job.pending
-        ]
-        self._recorder.tasks_queued = self._ledger.queued + sum(sent.tasks for sent in again)
-        self._recorder.queue_oldest = min(waiting, default=0)
+        self._recorder.tasks_queued = self._queue.tasks()
+        self._recorder.queue_oldest = self._queue.oldest()
         self._idleness.show(now)
 
     @property
@@ -175,7 +111,7 @@ class Scheduler:
             self.retire(worker, reason)
         if self.paused:
             self._hold(now)
-        self._queue_streams()
+        self._queue.see_streams()
         able = [
             slot.current
             for slot in self._supervisor.slots
@@ -185,21 +121,20 @@ class Scheduler:
             # It has kept what it was asked for: it runs that, or is stopped, with its claim lock.
             and not (slot.current.unanswered and slot.current.outstanding)
         ]
-        if not self.paused and (self._queue or self._ledger.again):
+        if self._queue and not self.paused:
             able = self._without_lent(able)
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
                 if not self._give(worker, len(able), now):
                     break
-        if self._feeding:
-            self._see_fed()
+        self._queue.see_fed()
         self._interrupts.look(now)
         idle = [worker for worker in able if not worker.tasks]
         self._count_idle(len(idle), len(able), now)
         if self.paused:
             return
-        if not (self._queue or self._ledger.again):  # what came first goes first
+        if not self._queue:  # what came first goes first
             for worker in idle:
                 if worker.tasks_left > 1 and not worker.forget:
                     loans.lend(worker, now)
@@ -220,7 +155,7 @@ class Scheduler:
         reason = NO_WORK
         if self.paused:
             reason = PAUSED
-        elif self._queue or self._ledger.again:
+        elif self._queue:
             reason = STARVED
         elif self._ledger.wide:
             reason = TAIL
@@ -252,8 +187,7 @@ class Scheduler:
     def cancel(self, job: Job, error: BaseException, now: int, *, running: bool) -> None:
         """Have what has not begun of a job never begin; interrupt what runs, if that is asked."""
         self._ledger.drop(job, error)
-        self._queue.pop(job.id, None)
-        self._feeding.pop(job.id, None)
+        self._queue.drop(job)
         if running:
             job.interrupted_at = now
         if job.id in self._ledger.jobs:
@@ -331,28 +265,12 @@ class Scheduler:
 
     # -- what the scheduler sends
 
-    def _head(self) -> Job | None:
-        """Return the job whose tasks are to be sent next."""
-        if self._ledger.again:
-            return self._ledger.again[0].job
-        queue = self._queue
-        for _ in range(len(queue)):
-            job = next(iter(queue.values()))
-            fed = job.fed  # before `pending`: the feeder sets it after its last append
-            if job.pending:
-                return job
-            if fed or job.shared:  # a stream comes back when there is something in it
-                del queue[job.id]
-            else:
-                queue.move_to_end(job.id)
-        return None
-
     def _give(self, worker: Worker, workers: int, now: int) -> bool:
         """Send a worker a batch if it wants one; return whether there may be work for others."""
         pieces: list[Piece] = []
         functions: list[FunctionMessage] = []
         room = size = tasks = 0
-        while (job := self._head()) is not None:
+        while (job := self._queue.head()) is not None:
             if not tasks:
                 room = self._room(worker, job, workers)
                 if room <= 0:
@@ -394,7 +312,7 @@ class Scheduler:
             goal = min(round(AHEAD_TIME / (pace + 1)), 2 * BATCH_TASKS)
         if worker.tasks > goal // 2:
             return 0
-        waiting = len(job.pending) + len(self._queue) + len(self._ledger.again)
+        waiting = len(job.pending) + len(self._queue)
         share = max(1, -(-waiting // workers))
         return int(min(goal - worker.tasks, BATCH_TASKS, worker.tasks_left, share))
 
