@@ -70,7 +70,8 @@ def no_leftover_processes(obspool_dir: Path) -> Iterator[None]:
     def left_over() -> list[psutil.Process]:
         return [process for process in _descendants() if process.pid not in before]
 
-    if left := _until_empty(left_over):
+    # One that is gone now was only slow to go.
+    if left := [process for process in _until_empty(left_over) if process.is_running()]:
         described = [_describe(process) for process in left]
         for process in left:
             _kill(process)

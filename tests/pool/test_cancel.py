@@ -189,7 +189,7 @@ def test_what_does_not_end_is_ended_with_its_worker(
 def test_an_interrupt_hits_no_other_item(pool: Pool) -> None:
     """Short items of another call run in the same workers while one is cancelled: all give all."""
     for _ in range(20):
-        cancelled = pool.map_async(work.work, [0.3] * 200, 1)
+        cancelled = pool.map_async(work.work, [0.3] * 2000, 1)
         others = pool.map_async(work.double, range(2000), 1)
         cancelled.cancel(running=True)
         assert others.get(SOON) == [2 * item for item in range(2000)]
