@@ -15,7 +15,7 @@ from obspool.words import WorkerState
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from obspool.engines.protocol import Engine
+    from obspool.engines.protocol import Engine, WorkerId
     from obspool.supervisor import Worker
 
 # What is worth taking (ns of work), or how long a worker must have shown no result (ns): with less,
@@ -42,6 +42,7 @@ class Balancer:
         self._wait = AFTER
         self._idle = 0  # at the last look
         self._relieved_at = 0
+        self._seen: dict[WorkerId, tuple[int, int]] = {}  # how many had begun, and since when
         self.look_at: int | None = None  # when to look again (ns)
 
     def look(
@@ -92,9 +93,16 @@ class Balancer:
         self, workers: Collection[Worker], now: int, pace: Mapping[int, float], queued: int
     ) -> None:
         """Take back all that waits behind an item that takes much longer than others."""
+        before, self._seen = self._seen, {}
         for worker in workers:
-            since = now - worker.progress_at
-            waiting = self._waiting(worker)
+            # Results of quick items come together, and late: the items themselves are looked at.
+            begun = self._engine.begun(worker.id)
+            seen = before.get(worker.id)
+            if seen is None or seen[0] != begun:
+                seen = begun, now
+            self._seen[worker.id] = seen
+            since = now - seen[1]
+            waiting = min(self._waiting(worker), worker.next_seq - begun)
             if since < SLOW or waiting < 1 or now - worker.asked_at < since:
                 continue
             known = pace.get(worker.outstanding[0].job.function.number)
@@ -102,7 +110,6 @@ class Balancer:
                 worker.asked_at, worker.unanswered = now, True
                 self._idle = len(workers)
                 self._ask(worker, waiting)
-                return
 
     def empty(self, worker: Worker) -> None:
         """Take back all that may be: the worker is to end soon."""

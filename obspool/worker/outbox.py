@@ -235,9 +235,9 @@ class Outbox:
         while True:
             delay = RESULT_DELAY
             while self.watched:
-                flushes = self._flushes
+                before = self._flushes, self.ended
                 sleep(delay)
-                if flushes != self._flushes and self.active:
+                if before != (self._flushes, self.ended) and self.active:
                     continue  # the main thread is quick enough by itself
                 self.stalled()
                 try:

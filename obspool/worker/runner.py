@@ -29,9 +29,11 @@ SLICE_ITEMS = 4096
 SLICE_TIME = 1_000_000
 
 # What ran is reported, in a message to the parent and in the segment, after so much of it (ns).
-# With less the parent is woken more often for less; with more `imap` lags. One item that takes
-# longer than a slice is reported at once.
+# With less the parent is woken more often for less; with more `imap` lags. Within a chunk that goes
+# on and on it is twice as long each time, up to the longest: a message costs as much CPU as forty
+# items of 10 µs. One item that takes longer than a slice is reported at once.
 REPORT_TIME = 4_000_000
+LONGEST_REPORT = 32_000_000
 
 # A slice may be this many times as long as the one before: the next items may be slower.
 SLICE_GROWTH = 4
@@ -53,6 +55,7 @@ class Runner:
         self._last = 0  # the function that `_width` is for
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
         self._begun_before = -1
+        self._patience = REPORT_TIME
         self._next = 0  # number of the next item
         self._stopwatch = Stopwatch(codec)
         self._limiter: Limiter | None = None
@@ -266,6 +269,7 @@ class Runner:
         """Show that a piece begins; return the time."""
         if piece.timeout:
             self._outbox.flush()  # it may have to be ended, and this worker with it
+        self._patience = REPORT_TIME
         return self._begin(piece.function, piece.submitted)
 
     def _end_slice(
@@ -286,7 +290,7 @@ class Runner:
         outbox.busy += busy
         outbox.ended = now
         slow = count == 1 and busy >= SLICE_TIME
-        report = slow or tally.busy >= REPORT_TIME or piece.timeout > 0
+        report = slow or tally.busy >= self._patience or piece.timeout > 0
         if more:
             if report or outbox.overdue:
                 outbox.flush()
@@ -397,6 +401,7 @@ class Runner:
                 failed = self._encode() or failed
                 self._bank.account(self._claims.lock, tally, now)
                 self._bank.tick(now)
+                self._patience = min(2 * self._patience, LONGEST_REPORT)
         if items is not None:  # else all of it was taken back
             failed = self._encode() or failed
             tally.tasks += 1
