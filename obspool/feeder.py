@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # A chunk that workers wait for is handed over at once if it is large: else the scheduler would wait
 # for its turn of the GIL (5 ms) while this thread pickles the next ones.
 YIELD_BYTES = 1 << 13
+# For so long at most (seconds): with less this thread would go on, and take the GIL, just when the
+# scheduler's is about to send what it was given but has no CPU for a moment.
 YIELD_TIME = 0.01
 
 # Of single items each so many'th is timed while it is pickled.

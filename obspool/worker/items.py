@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
-# Every item runs in a frame below one of these two, and nothing else does: so it is seen whether an
-# interrupt came while one ran. What is raised there, is raised before the item's result is there.
-
-
 _numbers: list[int] = []  # from 1 on
 
 
@@ -29,6 +25,10 @@ def counted(items: list[Any]) -> Iterator[tuple[int, Any]]:
     if len(items) > len(_numbers):
         _numbers = list(range(1, len(items) + 1))
     return zip(_numbers, items, strict=False)
+
+
+# Every item runs in a frame below one of these two, and nothing else does: so it is seen whether an
+# interrupt came while one ran. What is raised there, is raised before the item's result is there.
 
 
 def run_items(
