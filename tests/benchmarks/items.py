@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.half import timed, typical, warm_pool
+from tests.benchmarks.half import least, timed, typical, warm_pool
 from tests.benchmarks.work import no_op, spin
 
 if TYPE_CHECKING:
     from tests.benchmarks.half import MakePool, Scale
 
-_MICROSECOND = 1e-6
+# About 100 µs: fixed, as each half is a process of its own.
+_ROUNDS_OF_100_US = 9_000
 
 
 def consume(iterable: Any) -> None:
@@ -64,26 +65,30 @@ def measure_map_default(make: MakePool, scale: Scale) -> tuple[float, ...]:
 
 
 def measure_map_10_us(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    return _measure_busy(make, 10, scale(50_000))
-
-
-def measure_map_100_us(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    return _measure_busy(make, 100, scale(20_000))
-
-
-def _measure_busy(make: MakePool, microseconds: int, count: int) -> tuple[float, ...]:
-    items = [_rounds_of(microseconds)] * count
+    items = [_rounds_of_10_us()] * scale(50_000)
     with warm_pool(make) as pool:
         return (timed(lambda: pool.map(spin, items)),)
 
 
-def _rounds_of(microseconds: int) -> int:
-    """Return how many rounds of `spin` take so long here: found once, so all pairs work equally."""
+def measure_map_least(make: MakePool, scale: Scale) -> tuple[float, ...]:
+    items = range(scale(30_000))
+    with warm_pool(make) as pool:
+        return (least(lambda: pool.map(no_op, items, chunksize=1)),)
+
+
+def measure_map_100_us_least(make: MakePool, scale: Scale) -> tuple[float, ...]:
+    items = [_ROUNDS_OF_100_US] * scale(2_000)
+    with warm_pool(make) as pool:
+        return (least(lambda: pool.map(spin, items)),)
+
+
+def _rounds_of_10_us() -> int:
+    """Return how many rounds of `spin` take 10 µs here: found once, so all pairs work equally."""
     if not _calibrated:
         rounds = 20_000
         best = min(timed(lambda: spin(rounds)) for _ in range(20))
-        _calibrated.append(rounds * _MICROSECOND / best)
-    return max(1, round(_calibrated[0] * microseconds))
+        _calibrated.append(max(1, round(rounds * 10e-6 / best)))
+    return _calibrated[0]
 
 
-_calibrated: list[float] = []  # rounds in a microsecond
+_calibrated: list[int] = []
