@@ -97,7 +97,8 @@ def against_targets(
 ) -> tuple[list[dict[str, object]], bool]:
     """Measure lines against the stdlib, or what else theirs is; tell whether all is as asked."""
     check = options.self_check
-    print(report.header(STDLIB.name, f"{STDLIB.name} again" if check else OBSPOOL.name))
+    other = f"{STDLIB.name} again" if check else OBSPOOL.name
+    print(report.header("baseline", other))
     figures, good = [], True
     for line in lines:
         if check and line.baseline is not STDLIB:
@@ -105,7 +106,6 @@ def against_targets(
         contender = STDLIB if check else OBSPOOL
         contenders = [contender] if line.baseline is None else [line.baseline, contender]
         base = None if line.baseline is None else line.baseline.name
-        other = f"{STDLIB.name} again" if check else OBSPOOL.name
         for measured in measure_line(
             line,
             contenders,
