@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import obspool
-from tests.benchmarks import report
+from tests.benchmarks import items, report
 from tests.benchmarks.contenders import CONTENDERS, OBSPOOL, OTHERS, STDLIB
 from tests.benchmarks.half import WORKERS, Scale
 from tests.benchmarks.lines import LINES, Line
@@ -20,6 +20,10 @@ from tests.benchmarks.peers import missing
 # Fewer, and a median is at the mercy of two disturbed pairs.
 DEFAULT_PAIRS = 7
 QUICK_PAIRS = 1
+
+# A peer that takes longer for its part of a round is given up: some are fifty times as slow, and
+# one that hangs must not end the comparison.
+PEER_SECONDS = 100.0
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -79,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     # As where obspool is installed: else each spawned worker would compile it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(Path(obspool.__file__).parent, quiet=1)
+    items.calibrate()
     about = report.machine()
     print(
         f"Python {about['python']}, {about['system']} {about['machine']}, {about['cpus']} CPUs, "
@@ -135,6 +140,7 @@ def against_peers(
             rounds=options.pairs,
             scale=Scale(quick=options.quick),
             start_method=options.start_method,
+            limit=PEER_SECONDS,
         ):
             print(report.against_row(measured, OBSPOOL.name, peers), flush=True)
             figures.append(report.against_as_json(measured))

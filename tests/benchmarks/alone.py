@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -26,22 +27,35 @@ _ROOT = Path(__file__).parents[2]
 
 
 def measure(
-    line: Line, contender: Contender, start_method: str, scale: Scale
+    line: Line, contender: Contender, start_method: str, scale: Scale, limit: float | None = None
 ) -> tuple[float, ...] | None:
-    """Have another process do the work; None where the contender can't."""
-    done = subprocess.run(
+    """Have another process do the work; None where the contender can't, within `limit` seconds.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    with subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.benchmarks.alone"),
             *(line.name, contender.name, start_method),
             *(["--quick"] if scale.quick else []),
         ],
-        check=True,
         cwd=_ROOT,
         env={**os.environ, **contender.environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-    )
-    found = json.loads(done.stdout)
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with suppress(ProcessLookupError):  # what it may have left behind
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    found = json.loads(printed)
     return None if found is None else tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from tests.benchmarks.work import no_op, spin
 if TYPE_CHECKING:
     from tests.benchmarks.half import MakePool, Scale
 
-# About 100 µs: fixed, as each half is a process of its own.
-_ROUNDS_OF_100_US = 9_000
+# How many rounds of `spin` take 10 µs here: found once, so that all processes work equally.
+_ROUNDS = "OBSPOOL_BENCHMARK_ROUNDS"
 
 
 def consume(iterable: Any) -> None:
@@ -77,18 +78,19 @@ def measure_map_least(make: MakePool, scale: Scale) -> tuple[float, ...]:
 
 
 def measure_map_100_us_least(make: MakePool, scale: Scale) -> tuple[float, ...]:
-    items = [_ROUNDS_OF_100_US] * scale(2_000)
+    items = [10 * _rounds_of_10_us()] * scale(2_000)
     with warm_pool(make) as pool:
         return (least(lambda: pool.map(spin, items)),)
 
 
+def calibrate() -> None:
+    """Find out how fast this machine is, for this process and those that it starts."""
+    rounds = 20_000
+    best = min(timed(lambda: spin(rounds)) for _ in range(20))
+    os.environ[_ROUNDS] = str(max(1, round(rounds * 10e-6 / best)))
+
+
 def _rounds_of_10_us() -> int:
-    """Return how many rounds of `spin` take 10 µs here: found once, so all pairs work equally."""
-    if not _calibrated:
-        rounds = 20_000
-        best = min(timed(lambda: spin(rounds)) for _ in range(20))
-        _calibrated.append(max(1, round(rounds * 10e-6 / best)))
-    return _calibrated[0]
-
-
-_calibrated: list[int] = []
+    if _ROUNDS not in os.environ:
+        calibrate()
+    return int(os.environ[_ROUNDS])

@@ -58,6 +58,7 @@ def measure_line(
     rounds: int,
     scale: Scale,
     start_method: str = DEFAULT_START_METHOD,
+    limit: float | None = None,
 ) -> list[Measured]:
     """Measure a line in as many rounds; one result for each of its figures.
 
@@ -67,6 +68,8 @@ def measure_line(
         rounds: how often each does.
         scale: how much work that is.
         start_method: how workers are started, unless the line says it itself.
+        limit: seconds after which one is given up that has not ended; then each is done by a
+            process of its own. None: none hangs.
     """
     method = line.start_method or start_method
     found: list[list[Values]] = [[] for _ in contenders]
@@ -76,7 +79,7 @@ def measure_line(
             # The collector stays on, as in the programs that use a pool, but starts from nothing:
             # it isn't one contender that cleans up after another.
             gc.collect()
-            measured = _measure(line, contenders[place], method, scale)
+            measured = _measure(line, contenders[place], method, scale, limit)
             if measured is not None:
                 found[place].append(measured)
         order.rotate()
@@ -99,9 +102,11 @@ def _name(contenders: Sequence[Contender], place: int) -> str:
     return name if name not in {one.name for one in contenders[:place]} else f"{name} again"
 
 
-def _measure(line: Line, contender: Contender, method: str, scale: Scale) -> Values | None:
-    if line.alone:
-        return alone.measure(line, contender, method, scale)
+def _measure(
+    line: Line, contender: Contender, method: str, scale: Scale, limit: float | None
+) -> Values | None:
+    if line.alone or limit is not None:
+        return alone.measure(line, contender, method, scale, limit)
     try:
         return line.measure(contender.maker(method), scale)
     except UnableError:

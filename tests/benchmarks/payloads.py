@@ -38,8 +38,8 @@ def _measure_echo(make: MakePool, payload: object, times: int) -> tuple[float, .
 
 def measure_large_array(make: MakePool, scale: Scale) -> tuple[float, ...]:
     """A large array to each worker at once and back, and the peak memory of all processes."""
-    array = _array(scale(200))
     with warm_pool(make) as pool:
+        array = _array(scale(200))  # not before: forked workers would have it, too
         seconds = timed(lambda: pool.map(echo, [array] * WORKERS, chunksize=1))
         return seconds, peak()
 

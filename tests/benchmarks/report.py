@@ -66,8 +66,8 @@ def against_row(measured: Measured, own: str, peers: Sequence[str]) -> str:
 
 def ratio(measured: Measured, peer: str, own: str) -> float | None:
     """Return the median of a peer's ratios to obspool; None where it can't do it."""
-    values = measured.values[peer]
-    return statistics.median(ratios(values, measured.values[own])) if values else None
+    values, its_own = measured.values[peer], measured.values[own]
+    return statistics.median(ratios(values, its_own)) if len(values) == len(its_own) else None
 
 
 def is_first(measured: Measured, own: str, peers: Sequence[str]) -> bool:
