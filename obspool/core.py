@@ -311,8 +311,7 @@ class Core:
                 (this is a signal handler that interrupted it, or code that it runs).
         """
         _fork.settle()
-        within = self.calls.is_in_one() or self._loop.loans.is_in_one()
-        if within and not (self.terminating or self.ended.is_set()):
+        if not (self.terminating or self.ended.is_set()) and self.calls.is_in_one():
             raise RuntimeError(
                 "join() would wait for itself: it was called within a call on the same pool, by a "
                 "signal handler or by code that the call runs; join later, or terminate"

@@ -26,6 +26,7 @@ from obspool.ledger import FAILURES
 from obspool.results import fill
 from obspool.telemetry.bank import OK
 from obspool.telemetry.recorder import APPLY, IN, OUT
+from obspool.waiting import hold, let_go, unhold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,10 +66,22 @@ class Loan:
         wanted: the scheduler is to have it back.
         call: the call under way, with its number.
         sent: number of the last one that was sent for sure.
+        left: its caller was interrupted, and gave up the worker and this call, if it had one.
         served: what to count of calls.
     """
 
-    __slots__ = ("call", "claim", "last", "line", "number", "sent", "served", "wanted", "worker")
+    __slots__ = (
+        "call",
+        "claim",
+        "last",
+        "left",
+        "line",
+        "number",
+        "sent",
+        "served",
+        "wanted",
+        "worker",
+    )
 
     def __init__(self, worker: Worker, line: Line) -> None:
         self.worker = worker
@@ -79,13 +92,28 @@ class Loan:
         self.wanted = False
         self.call: tuple[int, Stream, Entry] | None = None
         self.sent = -1
+        self.left: list[tuple[int, Stream, Entry] | None] = []
         self.served: deque[Served] = deque()
 
-    def serve(self, stream: Stream, entry: Entry) -> bool:
-        """Send a call and wait for its answer; return whether it came in time."""
+    def let_go(self) -> None:
+        """Give up the worker, and the call that is under way: this thread runs something else now.
+
+        When it comes back to the call, it can't use the line any more.
+        """
+        self.line.stop()
+        self.left.append(self.call)
+        self.wanted = True
+        self.claim.clear()
+
+    def serve(self, stream: Stream, entry: Entry) -> bool | None:
+        """Send a call and wait for its answer.
+
+        Returns:
+            Whether it came in time; None: it was neither sent nor left to the scheduler.
+        """
         number, line = self.number, self.line
         payload, submitted, result = entry
-        self.call = number, stream, entry
+        self.call = call = number, stream, entry
         if line.ask(stream.function.number, stream.call, number, submitted, payload):
             self.sent = number
             answer = line.answer(number, PATIENCE)
@@ -101,11 +129,11 @@ class Loan:
                 fill([result], kind, [found])
                 result.tell()
                 return True
-        return False
+        return None if self.left and self.left[0] is not call else False
 
 
 class Loans:
-    """The loans of a pool; all but `serve` and `is_in_one` is for the scheduler's thread.
+    """The loans of a pool; all but `serve` is for the scheduler's thread.
 
     Attributes:
         look_at: when to count though nothing happened, ns.
@@ -127,6 +155,7 @@ class Loans:
             Whether it was served; False: the scheduler takes it over, with its worker. None: there
             is no such worker.
         """
+        let_go()
         function = stream.function.number
         mine = (get_ident(),)
         for loan in self._open:
@@ -136,9 +165,11 @@ class Loans:
                 continue
             served = None
             try:
+                hold(loan.let_go)
                 if not loan.wanted:
                     served = loan.serve(stream, entry)
             finally:
+                unhold()
                 if not served or loan.number >= loan.last:
                     loan.wanted = True
                 loan.claim.clear()
@@ -149,10 +180,6 @@ class Loans:
                 return served
         self._asked_at = monotonic_ns()
         return None
-
-    def is_in_one(self) -> bool:
-        """Tell whether this thread is in the middle of a call."""
-        return any(loan.claim.get(0) == (get_ident(),) for loan in self._open)
 
     # -- the scheduler's
 
@@ -176,6 +203,10 @@ class Loans:
         """Tell whether a caller has the worker."""
         loan = self._lent.get(worker_id)
         return loan is not None and bool(loan.claim)
+
+    def any_held(self) -> bool:
+        """Tell whether a caller has one of them."""
+        return any(loan.claim for loan in self._lent.values())
 
     def returned(self, which: Iterable[WorkerId]) -> Iterator[Loan]:
         """Take workers back: yield the loans of those that no caller has.

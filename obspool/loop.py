@@ -50,7 +50,7 @@ from obspool.supervisor import Supervisor
 from obspool.task_queue import Queue
 from obspool.telemetry.layout import COUNTERS
 from obspool.telemetry.recorder import Recorder
-from obspool.waiting import Flag, forbidden
+from obspool.waiting import Flag, forbidden, let_go
 from obspool.words import EventKind, ExitReason, PoolOutcome, PoolState
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Loop:
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
         """Have the scheduler's thread call `action`."""
         _fork.settle()
+        let_go()
         self.inbox.append((action, arguments))
         if self.ended.is_set():  # nobody reads it any more
             self._refuse_all()
@@ -202,6 +203,8 @@ class Loop:
     def submit(self, job: Job) -> None:
         """Take a job."""
         self._scheduler.submit(job)
+        if self._closing:  # it was called before that, and comes after it
+            self._queue.end_streams()
         if isinstance(job.sink, (IMapIterator, WeakSink)):
             self._iterators.append(job.sink.reference())
         if self.supervisor.broken is not None:
@@ -285,7 +288,7 @@ class Loop:
         self._terminated_at = time.monotonic_ns()
         self._show_state()
         self._recorder.event(EventKind.POOL_CLOSING, f"terminate() by {by}")
-        self._abandoned = self._ledger.busy()
+        self._abandoned = self._ledger.busy() or self.loans.any_held()
         self._fail(terminated_error())
         self.supervisor.kill_all(hard=False)
 
@@ -340,7 +343,7 @@ class Loop:
         else:
             self._scheduler.rest(now)
             if self._ledger.jobs:  # a caller has left a call since
-                self._fail(terminated_error())
+                self._fail(self.ending_error())
         if self.supervisor.broken and self._terminated_at is None:
             self._break(self.supervisor.broken)
         if self._closing and quiet and not self._ledger.jobs and not self.supervisor.ending:
@@ -427,9 +430,14 @@ class Loop:
     def _beat(self, now: int) -> None:
         """Show that this thread lives; kill what doesn't end, and what doesn't begin."""
         if now - self._beat_at >= _HEARTBEAT:
+            if self.terminate_asked:  # whoever asked may have been interrupted behind that
+                self.terminate("the program")
+            elif self.close_asked:
+                self.close("the program")
             self._beat_at = now
             self.segment.hold()
             self.supervisor.retry()
+            self._queue.see_late()
             self._recycling.look(now)
             for job in self._queue.unfed(self.calls):
                 error = RuntimeError("the call that this job is from was interrupted")
@@ -494,9 +502,13 @@ class Loop:
             self.ended.set()
             self.announcement.give_up()
             self._refuse_all()
-            self._fail(terminated_error())  # what callers have left meanwhile
+            self._fail(self.ending_error())  # what callers have left meanwhile
             self.callbacks.close()
             self.opened.set()
+
+    def ending_error(self) -> BaseException:
+        """Return the error of what comes too late, from any thread."""
+        return self.supervisor.broken or terminated_error()
 
     def _refuse_all(self) -> None:
         """Give every job that came too late its error; callers and `_end` may do so at once."""
@@ -507,7 +519,7 @@ class Loop:
                 return
             if action == self.submit:
                 job: Job = arguments[0]
-                job.refuse(terminated_error())
+                job.refuse(self.ending_error())
 
     def after_fork_in_child(self) -> None:
         """Nothing runs here: whoever waits, waits for nothing."""

@@ -151,6 +151,7 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         """Take the outcome of the call."""
         if kind in FAILURES:
             self._error = (kind, payloads[0])
+            self._counts = (1, 1, 1)
         else:
             self._payload = payloads[0]
 
@@ -230,6 +231,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
     def receive_nothing(self, length: int) -> None:
         """Take an empty iterable, or a chunksize below 1, which runs nothing, as in the stdlib."""
         self._length = length
+        self._counts = (0, length, 0)
 
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
         """Take the outcome of some items; the first error that arrives is the error."""

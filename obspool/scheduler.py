@@ -112,6 +112,9 @@ class Scheduler:
         if self.paused:
             self._hold(now)
         self._queue.see_streams()
+        wanted = bool(self._queue) and not self.paused
+        if wanted:
+            self.recall()
         able = [
             slot.current
             for slot in self._supervisor.slots
@@ -121,8 +124,7 @@ class Scheduler:
             # It has kept what it was asked for: it runs that, or is stopped, with its claim lock.
             and not (slot.current.unanswered and slot.current.outstanding)
         ]
-        if self._queue and not self.paused:
-            able = self._without_lent(able)
+        if wanted:
             if len(able) > 1:
                 able.sort(key=_tasks)  # the idle ones first
             for worker in able:
@@ -225,12 +227,10 @@ class Scheduler:
         which = list(self._loans.lent() if which is None else which)
         for loan in self._loans.returned(which):
             self._take_over(loan)
+            if loan.worker.tasks_left <= 0 and loan.worker.reason is None:  # by a new limit
+                self._supervisor.drain(loan.worker, ExitReason.TASKS)
+                self._leave(loan.worker)
         return not any(map(self._loans.is_held, which))
-
-    def _without_lent(self, workers: list[Worker]) -> list[Worker]:
-        """Take all workers back; return those of these that no caller has."""
-        self.recall()
-        return [worker for worker in workers if not self._loans.is_held(worker.id)]
 
     def _take_over(self, loan: Loan) -> None:
         """Take over a worker, and the call that its caller has left without an answer."""
@@ -344,7 +344,8 @@ class Scheduler:
         self._enter_sent(worker, sent)
         if pieces and not job.listed:
             last = pieces[-1]
-            if last.function == function.number and last.call == job.call and not last.chunk:
+            alike = last.function == function.number and last.call == job.call
+            if alike and last.timeout == job.timeout and not last.chunk:
                 last.payloads += sent.payloads
                 last.count += sent.count
                 return

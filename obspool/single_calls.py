@@ -12,7 +12,6 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from obspool.jobs import PARENT_ERROR
-from obspool.loop import terminated_error
 from obspool.streams import Stream
 
 if TYPE_CHECKING:
@@ -81,8 +80,10 @@ class SingleCalls:
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
             self._hand_in(stream.apart(), (payload, began, result))
             return True
+        if self._loop.close_asked:
+            return False
         entry = payload, began, result
-        if wait and self._serve(stream, entry):
+        if wait and not stream.timeout and self._serve(stream, entry):
             return True
         result.attach(stream)
         stream.pending.append(entry)
@@ -102,7 +103,7 @@ class SingleCalls:
             return False
         served = loop.loans.serve(stream, entry)
         if served is False and loop.ended.is_set() and not entry[2].ready():
-            entry[2].receive(0, 1, PARENT_ERROR, [terminated_error()])  # nobody will take it over
+            entry[2].receive(0, 1, PARENT_ERROR, [loop.ending_error()])  # nobody will take it over
             entry[2].tell()
         return served is not None
 
@@ -160,3 +161,5 @@ class SingleCalls:
         stream.pending.append(entry)
         loop.post(loop.submit, stream)
         self.stream = stream  # only now: others append to what the scheduler knows
+        if loop.close_asked:  # the pool's end waits for those that are open
+            self.stream = None

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     Entry = tuple[Any, int, AsyncResult]
 
 
+class _Nobody:
+    """Takes nothing: each call of a stream has a result of its own."""
+
+    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
+        """Do nothing."""
+
+    def tell(self) -> None:
+        """Do nothing."""
+
+    def finish(self, callbacks: Callbacks) -> None:
+        """Do nothing."""
+
+
+_NOBODY = _Nobody()
+
+
 class Stream(Job):
     """A job whose items are calls; it is `fed` when it is no longer the one to append to.
 
@@ -51,7 +67,9 @@ class Stream(Job):
         timeout: float = 0.0,
     ) -> None:
         """Make one that is open; `size` gives the bytes of a payload."""
-        super().__init__(JobKind.APPLY, function, call, 1, self, retries=retries, timeout=timeout)
+        super().__init__(
+            JobKind.APPLY, function, call, 1, _NOBODY, retries=retries, timeout=timeout
+        )
         self.func = func
         self.encode_time = 0
         self.waiting: dict[int, Entry] = {}
@@ -107,19 +125,27 @@ class Stream(Job):
         return [entry[1] for entry in entries]
 
     def part(self, result: AsyncResult) -> tuple[int | None, Entry] | None:
-        """Let a call go that has no outcome yet; return its item's number, None if not taken."""
-        for index, entry in self.waiting.items():
-            if entry[2] is result:
-                self.items_done += 1
-                return index, self.waiting.pop(index)
-        pending = self.pending
-        for place in range(len(pending)):  # others append meanwhile
-            entry = pending[place]
-            if entry[2] is result:
-                del pending[place]
-                self.taken(1, 1)
-                self.items_done += 1
-                return None, entry
+        """Let a call go that has no outcome yet; return its item's number, None if not taken.
+
+        It is looked for from both ends: many are cancelled in the order of their calls, or against
+        it.
+        """
+        pending, waiting = self.pending, self.waiting
+        last = len(pending) - 1  # others append meanwhile
+        for step in range(last + 1):
+            for place in (step, last - step):
+                entry = pending[place]
+                if entry[2] is result:
+                    del pending[place]
+                    self.taken(1, 1)
+                    self.items_done += 1
+                    return None, entry
+        for ends in zip(waiting.items(), reversed(waiting.items()), strict=True):
+            for index, entry in ends:
+                if entry[2] is result:
+                    self.items_done += 1
+                    del waiting[index]
+                    return index, entry
         return None
 
     def apart(self) -> Stream:
@@ -130,13 +156,6 @@ class Stream(Job):
             retries=self.retries,
             timeout=self.timeout,
         )
-
-    def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:
-        """Refuse: the outcomes of calls are settled."""
-        raise NotImplementedError
-
-    def tell(self) -> None:
-        """Do nothing: each call has a result of its own, which is told."""
 
     def finish(self, callbacks: Callbacks) -> None:
         """Say that results are there."""

@@ -67,6 +67,12 @@ class Queue:
             if job.shared and job.pending:
                 self._queue[job.id] = job
 
+    def see_late(self) -> None:
+        """Do so with those that had ended, too: who appended may have been interrupted then."""
+        for job in self._ledger.jobs.values():
+            if job.shared and job.pending:
+                self._queue[job.id] = job
+
     def see_fed(self) -> None:
         """Count what was fed, and ask feeders that lag to wake this thread."""
         for job in list(self._feeding.values()):

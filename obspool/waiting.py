@@ -22,6 +22,28 @@ _never: set[int] = set()
 os.register_at_fork(after_in_child=_never.clear)
 
 
+# By thread: how to give up what it has to itself while it runs no code of anybody else's. That it
+# waits all the same, or asks for something, is a signal handler's doing, or a `__del__`'s.
+_held: dict[int, Callable[[], None]] = {}
+
+
+def hold(release: Callable[[], None]) -> None:
+    """Say what this thread has to call before it waits."""
+    _held[get_ident()] = release
+
+
+def unhold() -> None:
+    """Say that it has nothing to itself any more."""
+    _held.pop(get_ident(), None)
+
+
+def let_go() -> None:
+    """Give up what this thread has to itself, if anything: it was interrupted."""
+    release = _held.pop(get_ident(), None)
+    if release is not None:
+        release()
+
+
 @contextmanager
 def forbidden() -> Iterator[None]:
     """Keep this thread from waiting: it is one for which others wait.
@@ -50,6 +72,7 @@ class Waiters:
         Raises:
             RuntimeError: this thread is one for which others wait.
         """
+        let_go()
         if get_ident() in _never and not ready():
             raise RuntimeError(
                 "a pool's own thread can't wait for a pool: this code runs there because the "

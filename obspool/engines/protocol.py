@@ -163,6 +163,9 @@ class Line(Protocol):
     def forget(self) -> None:
         """Drop what was read."""
 
+    def stop(self) -> None:
+        """Neither send nor read any more, whatever was about to: this thread was interrupted."""
+
 
 class Engine(Protocol):
     """Makes workers and talks to them; all but `wake`, `stack` and the encoding is the scheduler's.

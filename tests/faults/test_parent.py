@@ -115,7 +115,11 @@ _INTERRUPTED = """
             signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
     def threads():
-        return [t.name for t in threading.enumerate() if t.name.startswith("obspool-")]
+        # One that isn't alive waits in its own start for the lock of an Event that was interrupted.
+        return [
+            t.name for t in threading.enumerate()
+            if t.name.startswith("obspool-") and t.is_alive()
+        ]
     def workers():
         # Those of multiprocessing stay for the process's life.
         multiprocessing.active_children()

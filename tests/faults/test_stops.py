@@ -80,6 +80,8 @@ def test_others_work_on_beside_one_stopped_with_its_claim_lock(
         with _going_on(pids):
             first = pool.map_async(work.double, range(50), 1)
             poll(lambda: pool.stats().tasks.queued == 0)
+            workers = pool._live().supervisor.workers
+            poll(lambda: any(worker.unanswered for worker in workers.values()))
             _calls(pool)
         assert held.get(GET) == stopped
         assert first.get(GET) == list(range(0, 100, 2))

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable  # noqa: TC003 - of a module's constant
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from obspool import Pool
 from obspool.engines.line import ChannelLine
-from obspool.errors import WorkerLostError
+from obspool.errors import PoolTerminatedError, TaskTimeoutError, WorkerLostError
 from obspool.single_calls import SMALL_BYTES
 from obspool.telemetry.reader import read
 from obspool.words import ExitReason, JobKind, Outcome
@@ -26,7 +27,7 @@ from tests.helpers import poll
 from tests.pool import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from multiprocessing.context import BaseContext
 
     from obspool.core import Core
@@ -399,19 +400,80 @@ def test_a_pool_that_ends_while_a_caller_has_a_worker(how: str) -> None:
         pool.join()
 
 
-def test_join_within_a_call_says_so(pool: Pool) -> None:
-    """As a signal handler would that interrupts it."""
+def _close_and_join(pool: Pool) -> None:
+    pool.close()
+    pool.join()
+
+
+_HANDLERS: dict[str, Callable[[Pool], Any]] = {
+    "apply": lambda pool: pool.apply(work.identity, (5,)),
+    "map": lambda pool: pool.map(work.identity, range(4), 1),
+    "apply_async": lambda pool: pool.apply_async(work.identity, (5,)).get(10),
+    "close and join": _close_and_join,
+    "terminate": lambda pool: pool.terminate(),
+}
+
+
+@pytest.mark.parametrize("what", _HANDLERS)
+@pytest.mark.parametrize("where", ["ask", "answer"])
+def test_a_signal_handler_may_call_the_pool_within_apply(what: str, where: str) -> None:
+    """It takes the worker from the call that it interrupted, which the scheduler takes over."""
+    pool = Pool(1)
+    _ready(pool)
     line: Any = _loan(pool).line
-    ask = line.ask
+    real = getattr(line, where)
 
-    def close_and_join(*call: Any) -> bool:
+    def interrupted(*arguments: Any) -> Any:
+        began = time.monotonic()
+        _HANDLERS[what](pool)
+        assert time.monotonic() - began < 3
+        return real(*arguments)
+
+    setattr(line, where, interrupted)
+    if what == "terminate":
+        with pytest.raises(PoolTerminatedError):
+            pool.apply(work.identity, (9,))
+    else:
+        assert pool.apply(work.identity, (9,)) == 9
         pool.close()
-        with pytest.raises(RuntimeError, match="would wait for itself"):
-            pool.join()
-        return bool(ask(*call))
+    pool.join()
+    stats = pool.stats()
+    assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
 
-    line.ask = close_and_join
-    assert pool.apply(work.identity, (9,)) == 9
+
+def test_a_pools_timeout_holds_for_apply() -> None:
+    with Pool(1, timeout=0.2) as pool:
+        pool.map(work.until_there, [os.devnull] * 8, 1)
+        pool.apply(work.until_there, (os.devnull,))
+        began = time.monotonic()
+        with pytest.raises(TaskTimeoutError):
+            pool.apply(work.until_there, ("/nowhere",))
+        assert time.monotonic() - began < 1.5  # before anybody would be killed for it
+
+
+def test_a_limit_that_is_reached_by_a_call_under_way() -> None:
+    with Pool(1) as pool:
+        _ready(pool)
+        pid = pool.apply(os.getpid)
+        poll(pool._live()._loop.loans.lent)
+        line: Any = _loan(pool).line
+        answer, about_to, go = line.answer, threading.Event(), threading.Event()
+
+        def late(*arguments: Any) -> Any:
+            about_to.set()
+            assert go.wait(10)
+            return answer(*arguments)
+
+        line.answer = late
+        with ThreadPoolExecutor(1) as caller:
+            called = caller.submit(pool.apply, work.identity, (1,))
+            assert about_to.wait(10)
+            (worker,) = pool._live().supervisor.workers.values()
+            pool.set(maxtasksperchild=worker.tasks_done + 1)
+            poll(lambda: worker.tasks_left == 1)
+            go.set()
+            assert called.result(10) == 1
+        assert pool.apply_async(os.getpid).get(10) != pid
 
 
 def test_terminate_ends_what_a_caller_has_sent(tmp_path: Path) -> None:

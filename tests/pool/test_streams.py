@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import CancelledError, Pool, PoolTerminatedError, WorkerLostError
+from obspool import CancelledError, Pool, PoolTerminatedError, TaskTimeoutError, WorkerLostError
 from obspool.streams import Stream
 from obspool.words import JobKind, Outcome
 from tests.helpers import poll
@@ -228,3 +231,74 @@ def test_many_threads_append_to_one_stream(pool: Pool) -> None:
     with ThreadPoolExecutor(8) as callers:
         for thread, results in enumerate(callers.map(calls, range(8))):
             assert [result.get(10) for result in results] == [(thread, n) for n in range(500)]
+
+
+class _Slow:
+    """Arguments that take long to pickle, and say when that begins."""
+
+    def __init__(self, began: threading.Event, go: threading.Event) -> None:
+        self.began, self.go = began, go
+
+    def __reduce__(self) -> Any:
+        self.began.set()
+        assert self.go.wait(10)
+        return int, (2,)
+
+
+def test_a_pool_that_is_closed_while_a_call_is_pickled_takes_it_and_ends() -> None:
+    pool = Pool(1)
+    began, go = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as caller:
+        called = caller.submit(pool.apply_async, work.identity, (_Slow(began, go),))
+        assert began.wait(10)
+        pool.close()
+        go.set()
+        assert called.result(10).get(10) == 2
+        with pytest.raises(ValueError, match="Pool not running"):
+            pool.apply_async(work.identity, (1,))
+        caller.submit(pool.join).result(10)
+
+
+def test_a_callable_is_let_go_with_its_calls(pool: Pool) -> None:
+    """Also without the garbage collector: it may have a model for its state."""
+    gc.disable()
+    try:
+        owner = work.Owner()
+        assert pool.apply_async(owner.method, (1,)).get(10) == 1
+        gone = weakref.ref(owner)
+        del owner
+        poll(lambda: gone() is None)
+    finally:
+        gc.enable()
+
+
+def test_a_timeout_is_the_calls_own() -> None:
+    """Of two that are sent together."""
+    with Pool(1) as pool:
+        pool.map(work.work, [1] * 8, 1)
+        pool.pause()
+        timed = pool.apply_async(work.work, (2000,), timeout=0.2)
+        free = pool.apply_async(work.work, (600,))
+        pool.resume()
+        with pytest.raises(TaskTimeoutError):
+            timed.get(10)
+        assert free.get(10)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_thousands_of_calls_are_cancelled_in_either_order(pool: Pool, step: int) -> None:
+    pool.pause()
+    results = [pool.apply_async(work.identity, (number,)) for number in range(10_000)]
+    began = time.monotonic()
+    for result in results[::step]:
+        result.cancel()
+    assert pool.stats().jobs_in_progress == 0
+    assert time.monotonic() - began < 5
+    pool.resume()
+
+
+def test_progress_of_what_never_ran(pool: Pool) -> None:
+    assert pool.map_async(work.identity, []).progress() == (0, 0, 0)
+    unsendable = pool.apply_async(work.identity, (threading.Lock(),))
+    unsendable.wait(10)
+    assert unsendable.progress() == (1, 1, 1)

@@ -96,6 +96,13 @@ def counted_item(_: object) -> int:
     return next(_count)
 
 
+class Owner:
+    """Has a method, which travels with its owner."""
+
+    def method(self, item: Any) -> Any:
+        return item
+
+
 def die_of(item: int) -> int:
     """End this worker if the item isn't 0."""
     if item:
