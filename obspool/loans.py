@@ -29,7 +29,7 @@ from obspool.telemetry.recorder import APPLY, IN, OUT
 from obspool.waiting import hold, let_go, unhold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, KeysView
 
     from obspool.engines.protocol import Engine, Line, WorkerId
     from obspool.streams import Entry, Stream
@@ -195,18 +195,13 @@ class Loans:
                 self._lent[worker.id] = Loan(worker, line)
                 self._open = tuple(self._lent.values())
 
-    def lent(self) -> list[WorkerId]:
+    def lent(self) -> KeysView[WorkerId]:
         """Return the workers that are lent."""
-        return list(self._lent)
+        return self._lent.keys()
 
-    def is_held(self, worker_id: WorkerId) -> bool:
-        """Tell whether a caller has the worker."""
-        loan = self._lent.get(worker_id)
-        return loan is not None and bool(loan.claim)
-
-    def any_held(self) -> bool:
-        """Tell whether a caller has one of them."""
-        return any(loan.claim for loan in self._lent.values())
+    def held(self) -> set[WorkerId]:
+        """Return those that a caller has at this moment."""
+        return {worker_id for worker_id, loan in self._lent.items() if loan.claim}
 
     def returned(self, which: Iterable[WorkerId]) -> Iterator[Loan]:
         """Take workers back: yield the loans of those that no caller has.

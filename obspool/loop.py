@@ -288,7 +288,7 @@ class Loop:
         self._terminated_at = time.monotonic_ns()
         self._show_state()
         self._recorder.event(EventKind.POOL_CLOSING, f"terminate() by {by}")
-        self._abandoned = self._ledger.busy() or self.loans.any_held()
+        self._abandoned = self._ledger.busy() or bool(self.loans.held())
         self._fail(terminated_error())
         self.supervisor.kill_all(hard=False)
 

@@ -115,12 +115,14 @@ class Scheduler:
         wanted = bool(self._queue) and not self.paused
         if wanted:
             self.recall()
+        # A caller may let go of its worker at any time: what counts is what has come back.
+        away = loans.lent() if wanted else loans.held()
         able = [
             slot.current
             for slot in self._supervisor.slots
             if slot.current is not None
             and slot.current.state is WorkerState.IDLE
-            and not loans.is_held(slot.current.id)
+            and slot.current.id not in away
             # It has kept what it was asked for: it runs that, or is stopped, with its claim lock.
             and not (slot.current.unanswered and slot.current.outstanding)
         ]
@@ -224,13 +226,13 @@ class Scheduler:
 
     def recall(self, which: Iterable[WorkerId] | None = None) -> bool:
         """Take workers back from callers, or all; tell whether no caller has one of them still."""
-        which = list(self._loans.lent() if which is None else which)
+        which = tuple(self._loans.lent() if which is None else which)
         for loan in self._loans.returned(which):
             self._take_over(loan)
             if loan.worker.tasks_left <= 0 and loan.worker.reason is None:  # by a new limit
                 self._supervisor.drain(loan.worker, ExitReason.TASKS)
                 self._leave(loan.worker)
-        return not any(map(self._loans.is_held, which))
+        return self._loans.lent().isdisjoint(which)
 
     def _take_over(self, loan: Loan) -> None:
         """Take over a worker, and the call that its caller has left without an answer."""
