@@ -275,14 +275,14 @@ def test_a_callable_is_let_go_with_its_calls(pool: Pool) -> None:
 def test_a_timeout_is_the_calls_own() -> None:
     """Of two that are sent together."""
     with Pool(1) as pool:
-        pool.map(work.work, [1] * 8, 1)
+        pool.map(time.sleep, [0.0] * 8, 1)
         pool.pause()
-        timed = pool.apply_async(work.work, (2000,), timeout=0.2)
-        free = pool.apply_async(work.work, (600,))
+        timed = pool.apply_async(time.sleep, (2.0,), timeout=0.2)
+        free = pool.apply_async(time.sleep, (0.6,))
         pool.resume()
         with pytest.raises(TaskTimeoutError):
             timed.get(10)
-        assert free.get(10)
+        assert free.get(10) is None
 
 
 @pytest.mark.parametrize("step", [1, -1])
