@@ -189,16 +189,13 @@ class _Decoding:
         table = self.header.table("jobs")
         pick, function = Picker(table, *_JOB_FIELDS), Text(table, "function")
         jobs = []
-        for index in range(table.count):
-            at = table.at + index * table.stride
-            number, kind, submitted, ended, outcome, total, ok, error, skipped = pick(
-                self.cells, at
-            )
+        for index, numbers in enumerate(pick(self.cells)):
+            number, kind, submitted, ended, outcome, total, ok, error, skipped = numbers
             if number:
                 job = JobSnapshot(
                     id=number,
                     kind=word(_JOB_KINDS, kind, JobKind.MAP),
-                    function=function(self.cells, at),
+                    function=function(self.cells, table.at + index * table.stride),
                     submitted_time=submitted / NANO,
                     ended_time=wall(ended),
                     outcome=optional(_OUTCOMES, outcome),
@@ -215,9 +212,8 @@ class _Decoding:
         table = self.header.table("events")
         pick, text = Picker(table, *_EVENT_FIELDS), Text(table, "text")
         events = []
-        for index in range(table.count):
-            at = table.at + index * table.stride
-            number, when, kind, slot, pid, generation = pick(self.cells, at)
+        for index, numbers in enumerate(pick(self.cells)):
+            number, when, kind, slot, pid, generation = numbers
             if number and (number - 1) % table.count == index:
                 event = Event(
                     number=number,
@@ -226,7 +222,7 @@ class _Decoding:
                     slot=slot - 1 if slot else None,
                     pid=pid,
                     generation=generation,
-                    text=text(self.cells, at),
+                    text=text(self.cells, table.at + index * table.stride),
                 )
                 events.append(event)
         return tuple(sorted(events, key=lambda event: event.number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +11,7 @@ from obspool.telemetry.layout import WORD, text_of
 from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from enum import StrEnum
 
     from obspool.telemetry.header import Table
@@ -23,9 +23,10 @@ _MAX_TEXT_WORDS = 64
 
 
 class Picker:
-    """Takes the same numbers out of many records, which is much faster than by name.
+    """Takes the same numbers out of all records of a table, which is much faster than by name.
 
-    They come in the order they were asked for, missing ones as 0.
+    They are read by columns, as a record may have hundreds of words between those that are wanted,
+    and come in the order they were asked for, missing ones as 0.
     """
 
     def __init__(self, table: Table, *fields: str | tuple[str, int]) -> None:
@@ -35,19 +36,22 @@ class Picker:
             name, wanted = (field, 1) if isinstance(field, str) else field
             offset, size = table.fields.get(name, (0, 0))
             words += [offset + i if i < size else None for i in range(wanted)]
-        there = sorted({word for word in words if word is not None})
-        befores = [-1, *there]
-        skipped = ((word - before - 1) * WORD for before, word in zip(befores, there, strict=False))
-        self._struct = Struct("=" + "".join(f"{size}xQ" for size in skipped))
-        # A 0 is put behind the words found, for the missing ones.
-        places = [len(there) if word is None else there.index(word) for word in words]
-        self._pick = itemgetter(*places)
+        self._words = words
+        self._table = table
 
-    def __call__(self, cells: memoryview, at: int) -> tuple[int, ...]:
-        """Return the numbers of the record that starts at word `at`."""
-        found = self._struct.unpack_from(cells, at * WORD)
-        picked: tuple[int, ...] = self._pick((*found, 0))
-        return picked
+    def __call__(self, cells: memoryview, parity: int = 0) -> Iterator[tuple[int, ...]]:
+        """Yield the numbers of each record; where slots have two banks, of those of one parity."""
+        table = self._table
+        if not table.count:
+            return iter(())
+        first = table.at + parity * table.bank
+        end = first + (table.count - 1) * table.stride + 1
+        missing = [0] * table.count
+        columns = (
+            missing if word is None else cells[first + word : end + word : table.stride].tolist()
+            for word in self._words
+        )
+        return zip(*columns, strict=True)
 
 
 class Text:
@@ -125,6 +129,15 @@ class Histograms:
         """Return the histogram that starts at this word."""
         at = word * WORD
         return int.from_bytes(raw[at : at + self._bytes], sys.byteorder)
+
+    def all_lanes(self, raw: bytearray, word: int, places: list[int]) -> list[int]:
+        """Return the histograms of the record that starts at this word, by their places; -1: 0."""
+        start, size, order = word * WORD, self._bytes, sys.byteorder
+        lanes = int.from_bytes
+        return [
+            lanes(raw[(at := start + place * WORD) : at + size], order) if place >= 0 else 0
+            for place in places
+        ]
 
     def field(self, raw: bytearray, table: Table, name: str, at: int) -> int:
         """Return a field that is one histogram, of the record that starts at word `at`."""

@@ -10,6 +10,7 @@ nothing of the worker's own fields but totals: they are its predecessor's until 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from operator import add
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from obspool.telemetry.snapshot import ItemError, WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from obspool.telemetry.header import Header, Table
     from obspool.telemetry.rows import Row
@@ -61,6 +62,8 @@ _ERROR_FIELDS = ("number", "again", "wall", "generation", "function")
 _MOST_ERRORS = 64
 _MOST_WORDS = 64
 _COUNTER_FIELDS = ("counter_keys", "counter_values")
+# Where in the list of a bank's histograms they are; those of items are by function.
+_TASK_WAIT, _TASK_RUN, _ITEM_RUN = range(3)
 _COUNTS = 11  # where the numbers by outcome begin in what is picked
 
 
@@ -116,42 +119,41 @@ class Slots:
         self._parent = reading.header.table("parent")
         self._worker = reading.header.table("worker")
         self._parities = (0, 1) if self._parent.bank and self._worker.bank else (0,)
-        self._generation, _ = self._parent.fields.get("generation", (-1, 0))
         self._pick_parent = Picker(self._parent, *_PARENT_FIELDS)
         self._pick_worker = Picker(self._worker, *_WORKER_FIELDS)
         # Few programs have counters of their own: then their words needn't be looked at.
         self._pick_counters = _counters(self._worker) if pool["counters"] else None
         self._description = Text(self._worker, "description")
-        self._errors = _Errors(reading.header.table("errors"))
         self._histograms = Histograms(reading.header.latency_bounds)
         self._histograms.check(self._worker, "task_wait", "task_run")
         # One more than there are named ones: the last is of all other functions.
         self._item_run_places = self._histograms.places(self._worker, "item_run")
         self._functions = max(0, len(self._item_run_places) - 1)
         self._names = self._function_names(reading.header, pool["functions"])
-        self._task_wait = 0
-        self._task_run = 0
-        self._item_run = [0] * (len(self._names) + 1)
+        self._places = self._histogram_places()
+        self._sums = [0] * len(self._places)
+        self._errors = _Errors(reading.header.table("errors")).by_slot(self._cells, self._function)
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """Return a row for each slot that was ever used; to be called once, before the sums."""
-        rows = (self._slot(slot) for slot in range(min(self._parent.count, self._worker.count)))
+        slots = zip(*map(self._banks, self._parities), strict=True)
+        rows = (self._slot(slot, banks) for slot, banks in enumerate(slots))
         return tuple(row for row in rows if row is not None)
 
     def task_wait(self) -> Histogram:
         """Return the time tasks waited, of all workers there ever were."""
-        return self._histograms.made(self._task_wait)
+        return self._histograms.made(self._sums[_TASK_WAIT])
 
     def task_run(self) -> Histogram:
         """Return the time tasks ran, of all workers there ever were."""
-        return self._histograms.made(self._task_run)
+        return self._histograms.made(self._sums[_TASK_RUN])
 
     def item_run(self) -> dict[str, Histogram]:
         """Return the time items ran by function; `other` is there when it may have any."""
         by_name: dict[str, int] = {}
-        for name, lanes in zip(self._names, self._item_run, strict=False):
+        *named, others = self._sums[_ITEM_RUN:] or [0]
+        for name, lanes in zip(self._names, named, strict=True):
             by_name[name] = by_name.get(name, 0) + lanes
-        others = self._item_run[-1]
         if others or len(self._names) == self._functions > 0:
             by_name[OTHER] = by_name.get(OTHER, 0) + others
         return {name: self._histograms.made(lanes) for name, lanes in by_name.items()}
@@ -170,22 +172,25 @@ class Slots:
     def _monotonic(self, nanoseconds: int) -> float | None:
         return (nanoseconds + self._boot) / NANO if nanoseconds else None
 
-    def _bank(self, slot: int, parity: int) -> _Bank | None:
-        parent, worker = self._parent, self._worker
-        at = parent.at + slot * parent.stride + parity * parent.bank
-        if self._generation < 0 or not self._cells[at + self._generation]:
-            return None  # never used, as one of two is in a pool that recycles nothing
-        told = self._pick_parent(self._cells, at)
-        at = worker.at + slot * worker.stride + parity * worker.bank
-        return _Bank(parity, at, told, self._pick_worker(self._cells, at))
+    def _banks(self, parity: int) -> Iterator[_Bank | None]:
+        """Yield the bank of each slot that generations of this parity have; None: none ever had."""
+        cells, worker = self._cells, self._worker
+        told, own = self._pick_parent(cells, parity), self._pick_worker(cells, parity)
+        counters: Iterable[tuple[int, ...]] = repeat(())
+        if self._pick_counters is not None:
+            counters = self._pick_counters(cells, parity)
+        at = worker.at + parity * worker.bank
+        for numbers, its_own, its_counters in zip(told, own, counters, strict=False):
+            # One of two was never used in a pool that recycles nothing.
+            yield _Bank(parity, at, numbers, its_own, its_counters) if numbers[0] else None
+            at += worker.stride
 
-    def _slot(self, slot: int) -> WorkerSnapshot | None:
+    def _slot(self, slot: int, banks: Iterable[_Bank | None]) -> WorkerSnapshot | None:
         """Return a slot's row and add its banks to the sums; None when it was never used."""
         now: _Bank | None = None
         counts: Sequence[int] = ()
         queue_tasks = cpu = busy = item_run = 0
-        for parity in self._parities:
-            bank = self._bank(slot, parity)
+        for bank in banks:
             if bank is None:
                 continue
             now = bank if now is None else max(now, bank, key=_Bank.rank)
@@ -224,31 +229,28 @@ class Slots:
             items=dict(zip(_OUTCOMES, counts[len(_OUTCOMES) :], strict=True)),
             item_run=self._histograms.made(item_run),
             exit_reason=optional(_EXIT_REASONS, now.exit_reason),
-            errors=self._errors.of(self._cells, slot, self._function),
+            errors=self._errors.get(slot, ()),
         )
 
     def _add(self, bank: _Bank) -> int:
         """Add a bank's histograms to the pool's; return its run time of items, of all functions."""
-        histograms, raw = self._histograms, self._raw
-        self._task_wait += histograms.field(raw, self._worker, "task_wait", bank.at)
-        self._task_run += histograms.field(raw, self._worker, "task_run", bank.at)
-        if self._pick_counters is not None:
-            numbers = self._pick_counters(self._cells, bank.at)
-            half = len(numbers) // 2
-            for key, number in zip(numbers[:half], numbers[half:], strict=True):
+        lanes = self._histograms.all_lanes(self._raw, bank.at, self._places)
+        self._sums = list(map(add, self._sums, lanes))
+        if bank.counters:
+            half = len(bank.counters) // 2
+            for key, number in zip(bank.counters[:half], bank.counters[half:], strict=True):
                 self.counted[key] = self.counted.get(key, 0) + number
-        places = self._item_run_places
-        if not places:
-            return 0
-        total = 0
-        for function in range(len(self._names)):
-            lanes = histograms.lanes(raw, bank.at + places[function])
-            if lanes:
-                self._item_run[function] += lanes
-                total += lanes
-        others = histograms.lanes(raw, bank.at + places[-1])
-        self._item_run[-1] += others
-        return total + others
+        return sum(lanes[_ITEM_RUN:])
+
+    def _histogram_places(self) -> list[int]:
+        """Return where in a bank the histograms are that are used, in words; -1: it has none."""
+        fields = self._worker.fields
+        item_run = self._item_run_places
+        return [
+            *(fields.get(name, (-1, 0))[0] for name in ("task_wait", "task_run")),
+            *item_run[: len(self._names)],
+            *item_run[-1:],
+        ]
 
 
 def _counters(table: Table) -> Picker | None:
@@ -263,10 +265,10 @@ class _Errors:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._starts = (0, table.bank) if table.bank else (0,)
         self._offsets = tuple(table.fields.get(name, (0, 0))[0] for name in _ERROR_FIELDS)
         sizes = (table.fields.get(name, (0, 0))[1] for name in _ERROR_FIELDS)
         self._count = min(_MOST_ERRORS, *sizes)
+        self._numbers = Picker(table, ("number", self._count)) if self._count else None
         self._texts = tuple(self._text(name) for name in ("item", "text"))
 
     def _text(self, name: str) -> tuple[int, int]:
@@ -275,22 +277,27 @@ class _Errors:
         number = self._table.fields.get("number", (0, 0))[1]
         return offset, size // number if number else 0
 
-    def of(
-        self, cells: memoryview, slot: int, named: Callable[[int], str | None]
-    ) -> tuple[ItemError, ...]:
-        """Return those of a slot, the oldest first; without one that is being written."""
+    def by_slot(
+        self, cells: memoryview, named: Callable[[int], str | None]
+    ) -> dict[int, tuple[ItemError, ...]]:
+        """Return those of slots that have some, the oldest first; without ones being written."""
+        found: dict[int, list[ItemError]] = {}
         table = self._table
-        if slot >= table.count or not self._count:
-            return ()
-        found: list[ItemError] = []
-        for start in self._starts:
-            at = table.at + slot * table.stride + start
-            # Nearly always all of them are 0.
-            first = at + self._offsets[0]
-            for place, number in enumerate(cells[first : first + self._count].tolist()):
-                if number and (error := self._one(cells, at, place, named)) is not None:
-                    found.append(error)
-        return tuple(sorted(found, key=_error_time)) if found else ()
+        if self._numbers is None:
+            return {}
+        for parity in (0, 1) if table.bank else (0,):
+            first = table.at + parity * table.bank
+            for slot, numbers in enumerate(self._numbers(cells, parity)):
+                if not any(numbers):
+                    continue  # as nearly always
+                at = first + slot * table.stride
+                errors = (
+                    self._one(cells, at, place, named)
+                    for place, number in enumerate(numbers)
+                    if number
+                )
+                found.setdefault(slot, []).extend(error for error in errors if error is not None)
+        return {slot: tuple(sorted(errors, key=_error_time)) for slot, errors in found.items()}
 
     def _one(
         self, cells: memoryview, at: int, place: int, named: Callable[[int], str | None]
@@ -317,6 +324,7 @@ class _Bank:
     __slots__ = (
         "at",
         "busy",
+        "counters",
         "counts",
         "cpu",
         "dump",
@@ -337,7 +345,14 @@ class _Bank:
         "task_start",
     )
 
-    def __init__(self, parity: int, at: int, told: tuple[int, ...], own: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        parity: int,
+        at: int,
+        told: tuple[int, ...],
+        own: tuple[int, ...],
+        counters: tuple[int, ...],
+    ) -> None:
         """Take the numbers apart.
 
         Args:
@@ -345,9 +360,11 @@ class _Bank:
             at: first word of the worker's fields.
             told: what the parent knows of it.
             own: what it tells of itself.
+            counters: keys of the program's counters, then the values.
         """
         self.parity = parity
         self.at = at
+        self.counters = counters
         (
             self.generation,
             self.pid,
