@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from obspool import _fork
+from obspool.exporters.encoding import as_label
 from obspool.exporters.family import POOL, PREFIX, MetricType
 from obspool.exporters.table import EXPORTER_ERRORS, pool_metrics, user_metrics
 from obspool.telemetry.snapshot import Histogram
@@ -232,10 +233,3 @@ def more_labels(metric: PoolMetric, pairs: Iterable[tuple[str, str]]) -> dict[st
             name = f"label_{name}"
         labels.setdefault(name, as_label(text))
     return labels
-
-
-def as_label(value: str) -> str:
-    """Return the text as a label's value: a lone surrogate would fail the whole answer."""
-    if value.isascii():
-        return str(value)
-    return value.encode("utf-8", "backslashreplace").decode()

@@ -116,13 +116,46 @@ def sample_lines(samples: Iterable[Sample], written: dict[int, str]) -> list[str
         labels = written.get(id(sample.labels))
         if labels is None:
             labels = written[id(sample.labels)] = _labels(sample.labels)
-        value = sample.value
-        if type(value) is int and 0 <= value < _PLAIN_INTEGERS:
-            lines.append(f"{sample.name}{labels} {value}.0\n")
-        else:
-            number: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-            lines.append(f"{sample.name}{labels} {number}\n")
+        lines.append(f"{sample.name}{labels} {number(sample.value)}\n")
     return lines
+
+
+class LabelTexts(dict[tuple[str, ...], str]):
+    """Labels as a line has them, by the values of those that differ: each is made once."""
+
+    def __init__(self, names: tuple[str, ...], base: dict[str, str]) -> None:
+        """Take the names of those that differ, and the labels that all series have."""
+        super().__init__()
+        self._names = names
+        self._base = base
+
+    def __missing__(self, values: tuple[str, ...]) -> str:
+        pairs = zip(self._names, map(as_label, values), strict=True)
+        text = self[values] = _labels({**self._base, **dict(pairs)})
+        return text
+
+
+def series_lines(
+    name: str, series: Iterable[tuple[tuple[str, ...], float]], texts: LabelTexts
+) -> list[str]:
+    """Write a metric's series, each as a line."""
+    return [
+        f"{name}{texts[labels]} {value}.0\n"
+        if type(value) is int and 0 <= value < _PLAIN_INTEGERS
+        else f"{name}{texts[labels]} {number(value)}\n"
+        for labels, value in series
+    ]
+
+
+def number(value: float) -> str:
+    """Write a value as Go does; most are far from where that differs from Python."""
+    if type(value) is int:
+        if 0 <= value < _PLAIN_INTEGERS:
+            return f"{value}.0"
+    elif type(value) is float and 0.0 <= value < _PLAIN_INTEGERS:
+        return repr(value)
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
 
 
 def head(family: Metric, *, openmetrics: bool) -> str:
@@ -134,6 +167,13 @@ def head(family: Metric, *, openmetrics: bool) -> str:
     elif family.type == "counter":
         name += "_total"
     return f"# HELP {name} {text}\n# TYPE {name} {family.type}\n"
+
+
+def as_label(value: str) -> str:
+    """Return the text as a label's value: a lone surrogate would fail the whole answer."""
+    if value.isascii():
+        return str(value)
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _labels(labels: dict[str, str]) -> str:

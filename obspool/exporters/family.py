@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from obspool.words import WorkerState
@@ -105,14 +107,27 @@ def one_hot(get: Callable[[Snapshot], str | None], keys: Iterable[str]) -> Read:
     return read
 
 
+@lru_cache(maxsize=32)
+def _labels(slots: tuple[int, ...], more: tuple[str, ...] | None) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of a series for each slot, or of one for each of some more labels in it.
+
+    Many metrics have the same ones, and at the next scrape again: in a large pool, thousands.
+    """
+    if more is None:
+        return tuple((str(slot),) for slot in slots)
+    return tuple((str(slot), label) for slot in slots for label in more)
+
+
+def _slots(snapshot: Snapshot) -> tuple[int, ...]:
+    return tuple([one.slot for one in snapshot.workers])
+
+
 def worker(get: Callable[[WorkerSnapshot], Value | None]) -> Read:
     """One series for each slot, absent where `get` says None."""
 
     def read(snapshot: Snapshot) -> Iterable[Reading]:
-        for one in snapshot.workers:
-            found = get(one)
-            if found is not None:
-                yield (str(one.slot),), found
+        found = zip(_labels(_slots(snapshot), None), map(get, snapshot.workers), strict=True)
+        return [(labels, value) for labels, value in found if value is not None]
 
     return read
 
@@ -124,13 +139,25 @@ def process(get: Callable[[WorkerSnapshot], float | None]) -> Read:
 
 def worker_by(get: Callable[[WorkerSnapshot], Mapping[Key, int]], keys: Iterable[Key]) -> Read:
     """One series for each slot and key."""
-    cells = tuple((key, str(key)) for key in keys)
+    cells = tuple(keys)
+    names = tuple(map(str, cells))
 
     def read(snapshot: Snapshot) -> Iterable[Reading]:
-        for one in snapshot.workers:
-            values = get(one)
-            slot = str(one.slot)
-            for key, label in cells:
-                yield (slot, label), values.get(key, 0)
+        values = [its_own.get(key, 0) for its_own in map(get, snapshot.workers) for key in cells]
+        return zip(_labels(_slots(snapshot), names), values, strict=True)
+
+    return read
+
+
+def worker_one_hot(get: Callable[[WorkerSnapshot], str], keys: Iterable[str]) -> Read:
+    """One series for each slot and key: 1 for the one that holds, 0 for the others."""
+    cells = tuple(keys)
+    names = tuple(map(str, cells))
+    hot = {one: [int(key == one) for key in cells] for one in cells}
+    none = [0] * len(cells)
+
+    def read(snapshot: Snapshot) -> Iterable[Reading]:
+        values = chain.from_iterable([hot.get(get(one), none) for one in snapshot.workers])
+        return zip(_labels(_slots(snapshot), names), values, strict=True)
 
     return read

@@ -84,7 +84,9 @@ def weight(series: Series) -> int:
 
 
 def _summary(value: Value) -> Value:
-    return Histogram((), (value.count,), value.sum) if isinstance(value, Histogram) else value
+    if isinstance(value, Histogram) and value.bounds:
+        return Histogram((), (value.count,), value.sum)
+    return value
 
 
 def _sum(before: Value, value: Value) -> Value:

@@ -26,6 +26,7 @@ from obspool.exporters.family import (
     value,
     worker,
     worker_by,
+    worker_one_hot,
 )
 from obspool.telemetry.snapshot import Histogram
 from obspool.words import (
@@ -49,23 +50,18 @@ if TYPE_CHECKING:
 WORKER_HISTOGRAM_SLOTS = 64
 
 
-def _worker_states(snapshot: Snapshot) -> Iterable[Reading]:
-    for one in snapshot.workers:
-        slot = str(one.slot)
-        for state in WorkerState:
-            yield (slot, str(state)), int(one.state == state)
-
-
 def _live_workers(snapshot: Snapshot) -> Mapping[WorkerState, int]:
     return Counter(one.state for one in snapshot.workers)
+
+
+_whole_item_run = worker(lambda w: w.item_run)
+_short_item_run = worker(lambda w: Histogram((), (w.item_run.count,), w.item_run.sum))
 
 
 def _item_run_of_workers(snapshot: Snapshot) -> Iterable[Reading]:
     """The histogram of each slot; in a larger pool its sum and count only, one +Inf bucket."""
     short = len(snapshot.workers) > WORKER_HISTOGRAM_SLOTS
-    for one in snapshot.workers:
-        run = one.item_run
-        yield (str(one.slot),), Histogram((), (run.count,), run.sum) if short else run
+    return (_short_item_run if short else _whole_item_run)(snapshot)
 
 
 def _tasks_by_state(snapshot: Snapshot) -> Iterable[Reading]:
@@ -333,7 +329,7 @@ _WORKER_METRICS = (
     PoolMetric(
         "worker_state", _G, ("worker", "state"),
         "1 for the state that the slot's worker is in, 0 for the others.",
-        _worker_states,
+        worker_one_hot(lambda w: w.state, WorkerState),
     ),
     PoolMetric(
         "worker_queue_tasks", _G, ("worker",),

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final, cast
 
 from obspool.exporters import encoding, readings
-from obspool.exporters.collector import SharedLabels, as_label, more_labels, samples_of
-from obspool.exporters.family import POOL
+from obspool.exporters.collector import SharedLabels, more_labels, samples_of
+from obspool.exporters.encoding import LabelTexts, as_label
+from obspool.exporters.family import POOL, MetricType
 from obspool.telemetry.facts import with_suffix
+from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,6 +76,7 @@ class PoolTotals:
     ended: float = 0.0
     weight: int = 0
     _written: dict[tuple[bool, bool], dict[str, str]] = field(default_factory=dict)
+    _texts: dict[tuple[str, ...], LabelTexts] = field(default_factory=dict)
 
     def update(self, reading: Readings) -> None:
         """Take what the present run says."""
@@ -98,7 +102,7 @@ class PoolTotals:
         if live or not self.is_live:
             self.now, self.is_live, self.ended = last or self.now, False, ended
         self.weight = sum(map(readings.weight, self.base.values()))
-        self._written = {}
+        self._written, self._texts = {}, {}
 
     def lines(
         self, metrics: Metrics, *, openmetrics: bool, gauges: bool, zero: bool
@@ -126,6 +130,9 @@ class PoolTotals:
                 continue
             if zero and readings.is_total(metric):
                 series = readings.zeros(series)
+            if "worker" in metric.labels and metric.type is not MetricType.HISTOGRAM:
+                blocks[name] = "".join(self._worker_lines(metric, series))
+                continue
             more = self.now.more.get(name) if self.now is not None else None
             base = {POOL: as_label(self.name)}
             if more is not None:
@@ -138,6 +145,25 @@ class PoolTotals:
         if not self.is_live and not zero:  # it says the same until the next run
             self._written[key] = blocks
         return blocks
+
+    def _worker_lines(self, metric: PoolMetric, series: Series) -> Iterable[str]:
+        """Return the lines of a metric that has a series for each slot, or several.
+
+        There may be thousands: they are written without a Sample for each, and their labels once.
+        """
+        texts = self._texts.get(metric.labels)
+        if texts is None:
+            texts = LabelTexts(metric.labels, {POOL: as_label(self.name)})
+            self._texts[metric.labels] = texts
+        name, write = metric.full_name, encoding.series_lines
+        if metric.type is not MetricType.SUMMARY:
+            return write(
+                name, cast("Iterable[tuple[tuple[str, ...], float]]", series.items()), texts
+            )
+        both = [(labels, one) for labels, one in series.items() if isinstance(one, Histogram)]
+        counts = write(name + "_count", [(labels, one.count) for labels, one in both], texts)
+        sums = write(name + "_sum", [(labels, one.sum) for labels, one in both], texts)
+        return chain.from_iterable(zip(counts, sums, strict=True))
 
     def _series(self, metric: PoolMetric, *, gauges: bool) -> Series:
         now = self.now.series.get(metric.name, {}) if self.now is not None else {}

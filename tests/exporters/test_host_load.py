@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -12,6 +16,7 @@ import psutil
 import pytest
 
 from obspool.exporters import listener
+from tests.cli.environment import environment
 from tests.exporters.hosts import LivePool, exporter, run_pool, shown
 from tests.exporters.samples import Answer, connect, get, key, receive
 from tests.helpers import poll
@@ -94,6 +99,22 @@ def test_a_pool_of_1024_slots_is_served(running: Exporter, pools: ExitStack) -> 
         workers = [one for one in answer.series if one[0] == "obspool_worker_items_total"]
         assert len(workers) == 1024
         pool.end()
+
+
+def test_a_scrape_asks_nothing_of_a_pools_process(running: Exporter) -> None:
+    """It is answered as ever, with all there is, while that process is stopped."""
+    program = "import obspool, sys\nwith obspool.Pool(2, name='stopped'): sys.stdin.read()"
+    counted = key("obspool_workers_configured", {"pool": "stopped"})
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, env=environment()
+    ) as process:
+        poll(lambda: counted in get(running.url).series, deadline=20)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitpid(process.pid, os.WUNTRACED)
+            assert get(running.url).series[counted] == 2
+        finally:
+            process.send_signal(signal.SIGCONT)
 
 
 def test_bad_scrapers_keep_nobody_waiting(running: Exporter, pools: ExitStack) -> None:
