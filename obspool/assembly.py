@@ -111,7 +111,7 @@ def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
     from obspool.exporters import server  # noqa: PLC0415 - prometheus_client, 60 ms
 
     def source() -> Any:
-        return read(segment)
+        return read(segment, errors=False)
 
     if metrics is None:
         exposure = server.expose_from_environment(source)
@@ -127,4 +127,4 @@ def _push(segment: Segment) -> None:
     """Push the pool's last values where OBSPOOL_PUSH says."""
     from obspool.exporters import push  # noqa: PLC0415 - the same
 
-    push.push_at_end(lambda: read(segment))
+    push.push_at_end(lambda: read(segment, errors=False))

@@ -49,11 +49,15 @@ class Head:
     heartbeat_time: float
 
 
-def read(target: Target) -> Snapshot:
+def read(target: Target, *, errors: bool = True) -> Snapshot:
     """Read a segment by its path, by a descriptor, or as this process's own object.
 
     The counts of a process that runs are each true, and those of one worker's row belong together
     unless it is marked torn; counts of different rows may be some microseconds apart.
+
+    Args:
+        target: which one.
+        errors: whether workers' last errors are wanted: thousands of texts, in a large pool.
 
     Raises:
         SegmentError: it isn't a segment that this version can read, or not ours to read.
@@ -68,7 +72,7 @@ def read(target: Target) -> Snapshot:
         same_boot = bool(head.facts.boot_id) and head.facts.boot_id == facts.boot_id()
         boot = now - time.monotonic_ns() if same_boot else None
         try:
-            return decode.snapshot(Reading(head, raw, torn, held, now, boot))
+            return decode.snapshot(Reading(head, raw, torn, held, now, boot, errors))
         except SegmentError as error:
             raise SegmentError(f"{source.where}: {error}") from None
 

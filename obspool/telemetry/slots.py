@@ -77,6 +77,7 @@ class Reading:
         held: whether the owner's lock was held just before; None: it can't be known.
         now: when, in nanoseconds of the UNIX epoch.
         boot: wall time less CLOCK_MONOTONIC now, in nanoseconds; None on another boot of a host.
+        errors: whether the last errors of items are wanted.
     """
 
     header: Header
@@ -85,6 +86,7 @@ class Reading:
     held: bool | None
     now: int
     boot: int | None
+    errors: bool = True
 
 
 class Slots:
@@ -132,7 +134,8 @@ class Slots:
         self._names = self._function_names(reading.header, pool["functions"])
         self._places = self._histogram_places()
         self._sums = [0] * len(self._places)
-        self._errors = _Errors(reading.header.table("errors")).by_slot(self._cells, self._function)
+        errors = _Errors(reading.header.table("errors"))
+        self._errors = errors.by_slot(self._cells, self._function) if reading.errors else {}
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """Return a row for each slot that was ever used; to be called once, before the sums."""

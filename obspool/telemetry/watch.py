@@ -89,13 +89,13 @@ class Run:
             return reader.read_head(self._target).alive
 
     def read(self) -> Snapshot:
-        """Read the segment.
+        """Read the segment, but for the last errors of items.
 
         Raises:
             SegmentError: it can't be read any more: somebody has cut it, or written over it.
             OSError: the file system is gone.
         """
-        return reader.read(self._target)
+        return reader.read(self._target, errors=False)
 
     def close(self) -> None:
         """Let go of the segment."""
