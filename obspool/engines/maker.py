@@ -1,27 +1,33 @@
-"""How a worker process is made: its lock and its sockets, then the process, then what is ours."""
+"""How worker processes are made: first all that they need, then the processes."""
 
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from multiprocessing.context import ForkProcess
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from obspool import _fork, wire
 from obspool.claim_lock import ClaimLock
+from obspool.engines import forking
 from obspool.engines.protocol import StartFailed
-from obspool.engines.starter import start_process
+from obspool.engines.starter import adopt, allow_fork_with_threads, list_process, start_process
 from obspool.telemetry.bank import Claims
 from obspool.worker.process import WorkerSpec, arm, main
 from obspool.worker.workbench import Workbench
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Sequence
 
     from obspool.engines.protocol import Plan, WorkerId
     from obspool.engines.template import Template
 
-T = TypeVar("T")
+
+# Of so many workers the ends that are of no use here may stay open for a while.
+_FEW = 32
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +36,7 @@ class LocalWorker:
 
     Attributes:
         theirs: the process's own ends, until it has them.
+        bench: what the process works with, where it is made here; as long.
         open: there is a channel.
         writing: the channel is full; what waits is in `sender`.
         watched: the selector looks at the process's sentinel.
@@ -42,6 +49,7 @@ class LocalWorker:
     channel: socket.socket
     lifeline: socket.socket
     theirs: tuple[socket.socket, socket.socket]
+    bench: Workbench | None
     claims: Claims
     reader: wire.FrameReader
     sender: wire.Sender
@@ -50,18 +58,6 @@ class LocalWorker:
     watched: bool = False
     lent: bool = False
     gone: bool = False
-
-    def start(self) -> None:
-        """Start the process.
-
-        Raises:
-            Exception: whatever kept it from being started.
-        """
-        _fork.keep(*(end.fileno() for end in self.theirs))
-        try:
-            start_process(self.process)
-        finally:
-            _fork.keep()
 
     def hang_up(self) -> None:
         """Close the channel, as soon as no caller's thread has it."""
@@ -75,53 +71,79 @@ class LocalWorker:
 
 
 class Maker:
-    """Makes workers in three steps, each for several of them at a time.
+    """Makes workers: all is prepared for all of them before the first is started.
 
-    After each fork all that is touched again is copied: what comes before and after the forks of
-    many workers is done before and after them all.
+    Attributes:
+        gate: what keeps those waiting that were forked, if any do.
+        gated_at: when the last of them was forked (CLOCK_MONOTONIC in s).
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._memory = wire.scratch()
+        self._forks = plan.make_process is ForkProcess and forking.AVAILABLE
+        self._litter: list[LocalWorker] = []
+        self.gate: forking.Gate | None = None
+        self.gated_at = 0.0
 
     def make(
-        self, ids: Iterable[WorkerId], template: Template | None = None
+        self, ids: Sequence[WorkerId], template: Template | None = None
     ) -> list[LocalWorker | StartFailed]:
         """Make workers, or have the template make them, which tells of them later.
 
         Returns:
             Those that were made here, and why others could not be.
         """
-        prepared = [self._attempt(self._prepare, worker_id, worker_id) for worker_id in ids]
-        workers = [one for one in prepared if isinstance(one, LocalWorker)]
-        made: list[LocalWorker | StartFailed]
-        made = [one for one in prepared if isinstance(one, StartFailed)]
-        if not workers or template is None or not self._passed_on(workers, template):
-            made += [self._attempt(self._start, worker.id, worker) for worker in workers]
-        for worker in workers:
+        if template is not None:
+            failed = self._order(ids, template)
+            if failed is not None:
+                return failed
+        workers, made = self._prepare_all(ids, equipped=True)
+        return made + (self._fork(workers) if self._forks else self._start(workers))
+
+    def release(self) -> None:
+        """Let all that were forked go on."""
+        if self.gate is not None:
+            self.gate.open()
+            self.gate = None
+
+    def tidy(self) -> None:
+        """Let go of what only started processes need: later, as pages are copied for this, too."""
+        while self._litter:
+            worker = self._litter.pop()
+            worker.bench = None
             for end in worker.theirs:
                 end.close()
-        return made
 
-    @staticmethod
-    def _passed_on(workers: list[LocalWorker], template: Template) -> bool:
+    def _order(
+        self, ids: Sequence[WorkerId], template: Template
+    ) -> list[LocalWorker | StartFailed] | None:
+        """Ask the template; return what failed before that, None if all of it did."""
+        workers, failed = self._prepare_all(ids, equipped=False)
         try:
             template.request(workers)
         except OSError:  # it is gone, or doesn't keep up
-            return False
-        return True
+            for worker in workers:
+                worker.close()
+            return None
+        for worker in workers:
+            for end in worker.theirs:
+                end.close()
+        return failed
 
-    @staticmethod
-    def _attempt(
-        step: Callable[[T], LocalWorker], worker_id: WorkerId, argument: T
-    ) -> LocalWorker | StartFailed:
-        try:
-            return step(argument)
-        except BaseException as error:  # noqa: BLE001 - told to the scheduler
-            return StartFailed(worker_id, error)
+    def _prepare_all(
+        self, ids: Sequence[WorkerId], *, equipped: bool
+    ) -> tuple[list[LocalWorker], list[LocalWorker | StartFailed]]:
+        workers: list[LocalWorker] = []
+        failed: list[LocalWorker | StartFailed] = []
+        for worker_id in ids:
+            try:
+                workers.append(self._prepare(worker_id, equipped=equipped))
+            except Exception as error:  # noqa: BLE001 - told to the scheduler
+                failed.append(StartFailed(worker_id, error))
+        return workers, failed
 
-    def _prepare(self, worker_id: WorkerId) -> LocalWorker:
+    def _prepare(self, worker_id: WorkerId, *, equipped: bool) -> LocalWorker:
         plan = self._plan
         lock = ClaimLock()
         claims = Claims(plan.segment.cells, plan.segment.layout, *worker_id, lock)
@@ -132,9 +154,12 @@ class Maker:
         wire.widen(theirs)
         lifeline, their_lifeline = _fork.Socket.pair()
         arm(their_lifeline)
-        bench = Workbench(plan.segment, worker_id, lock, theirs, their_lifeline)
-        spec = WorkerSpec(bench, plan.hooks, os.getpid(), plan.stacks)
-        process = plan.make_process(target=main, args=(spec,))
+        bench: Workbench | None = None
+        arguments: tuple[WorkerSpec, ...] = ()
+        if equipped:
+            bench = Workbench(plan.segment, worker_id, lock, theirs, their_lifeline)
+            arguments = (WorkerSpec(bench, plan.hooks, os.getpid(), plan.stacks),)
+        process = plan.make_process(target=main, args=arguments)
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         return LocalWorker(
@@ -143,16 +168,61 @@ class Maker:
             channel,
             lifeline,
             (theirs, their_lifeline),
+            bench,
             claims,
             wire.FrameReader(self._memory),
             wire.Sender(),
         )
 
+    def _fork(self, workers: list[LocalWorker]) -> list[LocalWorker | StartFailed]:
+        allow_fork_with_threads()
+        forking.flush()
+        kept = [tuple(end.fileno() for end in worker.theirs) for worker in workers]
+        # As many as there are CPUs start at once.
+        free = 0 if self.gate is not None else len(os.sched_getaffinity(0))
+        if free < len(workers):
+            with suppress(OSError):  # no descriptor is left
+                self.gate = self.gate or forking.Gate()
+        gate = self.gate
+        if gate is not None:
+            kept[free:] = [(*each, gate.keep_out()) for each in kept[free:]]
+
+        def run(index: int) -> NoReturn:
+            if gate is not None and index >= free:
+                gate.wait()
+            worker = workers[index]
+            forking.become(worker.process, worker.theirs[1].fileno())
+
+        made: list[LocalWorker | StartFailed] = []
+        for worker, forked in zip(workers, forking.fork_each(kept, run), strict=True):
+            if isinstance(forked, Exception):
+                worker.close()
+                made.append(StartFailed(worker.id, forked))
+            else:
+                adopt(worker.process, forking.Forked(*forked))
+                list_process(worker.process)
+                made.append(worker)
+        self.gated_at = time.monotonic()
+        self._litter += workers
+        if len(self._litter) > _FEW:
+            self.tidy()
+        return made
+
     @staticmethod
-    def _start(worker: LocalWorker) -> LocalWorker:
-        try:
-            worker.start()
-        except BaseException:
-            worker.close()
-            raise
-        return worker
+    def _start(workers: list[LocalWorker]) -> list[LocalWorker | StartFailed]:
+        made: list[LocalWorker | StartFailed] = []
+        for worker in workers:
+            _fork.keep(*(end.fileno() for end in worker.theirs))
+            try:
+                start_process(worker.process)
+            except BaseException as error:  # noqa: BLE001 - told to the scheduler
+                worker.close()
+                made.append(StartFailed(worker.id, error))
+            else:
+                made.append(worker)
+            finally:
+                _fork.keep()
+            worker.bench = None
+            for end in worker.theirs:
+                end.close()
+        return made

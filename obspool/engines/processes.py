@@ -24,6 +24,7 @@ from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork, serial, wire
+from obspool.engines.forking import AVAILABLE, is_known
 from obspool.engines.line import ChannelLine
 from obspool.engines.maker import LocalWorker, Maker
 from obspool.engines.oom import OomKills
@@ -44,7 +45,7 @@ from obspool.engines.protocol import (
 )
 from obspool.engines.stacks import Stacks
 from obspool.engines.starter import Starter, exit_code, reap
-from obspool.engines.template import AVAILABLE, MANY, Template, is_known
+from obspool.engines.template import MANY, Template
 from obspool.engines.waker import Waker
 from obspool.errors import StackUnavailableError
 from obspool.functions import Function, Functions
@@ -60,6 +61,11 @@ if TYPE_CHECKING:
 
 # A sentinel isn't seen while a grandchild holds its other end: so exit codes are asked for too.
 _LOOK_EVERY = 0.5
+
+# Workers that were kept from starting are let go when nothing has happened for so long,
+# or after so long a wait (seconds): a first call goes first.
+_BREATH = 0.001
+_LONG_ENOUGH = 0.01
 
 # From so many workers at once on, a template forks them. With fewer its own fork costs more than it
 # saves.
@@ -112,9 +118,10 @@ class ProcessEngine:
             self._starter.request(worker)
 
     def open(self) -> None:
-        """Fork the first workers."""
+        """Fork the first workers: a template would be one fork more."""
         while self._wanted:
-            self._fork_wanted()
+            ids = [self._wanted.popleft() for _ in range(min(len(self._wanted), MANY))]
+            self._made += self._maker.make(ids)
 
     def send(self, worker: WorkerId, batch: Batch) -> None:
         """Write the batch to the channel, as far as it takes it now."""
@@ -222,7 +229,7 @@ class ProcessEngine:
             timeout = 0
         elif timeout is None or timeout > _LOOK_EVERY:
             timeout = _LOOK_EVERY
-        selected = self._selector.select(timeout)
+        selected = self._select(timeout)
         ended: list[LocalWorker] = []
         if not selected:
             self._waker.clear()  # should a wake have been interrupted half-way
@@ -241,17 +248,8 @@ class ProcessEngine:
                 self._unwatch(worker[0])
             else:
                 ended.append(worker[0])
-        now = time.monotonic()
-        if now - self._looked_at >= _LOOK_EVERY:
-            self._looked_at = now
-            if self._oom_kills is None:
-                self._oom_kills = OomKills()
-            self._oom_kills.look()
-            with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
-                self._starter.start()
-            if self._template is not None and self._template.is_overdue():
-                self._lose(self._template)
-            ended += [w for w in self._workers.values() if exit_code(w.process) is not None]
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY:
+            ended += self._look()
         while self._made:
             self._take(self._made.popleft(), events)
         while self._returned:
@@ -265,11 +263,37 @@ class ProcessEngine:
                 self._bury(worker, events)
         return events
 
+    def _select(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait; workers that were kept from starting don't wait for long."""
+        maker = self._maker
+        if maker.gate is None:
+            return self._selector.select(timeout)
+        selected = self._selector.select(min(timeout, _BREATH))
+        quiet = timeout and not selected
+        if quiet or time.monotonic() - maker.gated_at > _LONG_ENOUGH:
+            maker.release()
+        return selected
+
+    def _look(self) -> list[LocalWorker]:
+        """Do what is to be done now and then; return workers that have ended."""
+        self._looked_at = time.monotonic()
+        self._maker.tidy()
+        if self._oom_kills is None:
+            self._oom_kills = OomKills()
+        self._oom_kills.look()
+        with suppress(RuntimeError):  # no thread is to be had now: they are looked at later
+            self._starter.start()
+        if self._template is not None and self._template.is_overdue():
+            self._lose(self._template)
+        return [w for w in self._workers.values() if exit_code(w.process) is not None]
+
     def close(self) -> None:
         """Close what is left; workers that could not be ended die with their lifelines."""
         for worker in list(self._workers.values()):
             self._forget(worker)
         self._closed = True
+        self._maker.release()
+        self._maker.tidy()
         self._close_made()
         if self._template is not None:
             self._template.close()

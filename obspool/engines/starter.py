@@ -98,7 +98,7 @@ def start_process(process: Any) -> None:
     Raises:
         Exception: whatever the start raised.
     """
-    _allow_fork_with_threads()
+    allow_fork_with_threads()
     if type(process).start is not mp_process.BaseProcess.start:
         process.start()
         return
@@ -117,7 +117,7 @@ def start_unlisted(process: Any) -> None:
     Raises:
         Exception: whatever the start raised.
     """
-    _allow_fork_with_threads()
+    allow_fork_with_threads()
     adopt(process, process._Popen(process))  # noqa: SLF001
 
 
@@ -159,7 +159,8 @@ def exit_code(process: Any) -> int | None:
     return code
 
 
-def _allow_fork_with_threads() -> None:
+def allow_fork_with_threads() -> None:
+    """Have Python not warn of it."""
     for action, message, _, _, _ in warnings.filters:
         if action == "ignore" and getattr(message, "pattern", None) == _FORK_WARNING:
             return

@@ -12,25 +12,23 @@ find what the pool's process was when the template was made.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import marshal
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from array import array
 from collections import deque
 from contextlib import suppress
 from multiprocessing import process as mp_process
-from multiprocessing import util
 from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from obspool import _fork
 from obspool.claim_lock import ClaimLock
+from obspool.engines.forking import Forked, Gate, become, fork_each
 from obspool.engines.protocol import WorkerId
 from obspool.engines.starter import adopt, list_process, reap, start_unlisted
 from obspool.worker import stacks
@@ -45,82 +43,13 @@ if TYPE_CHECKING:
 
     _Order = tuple[int, int, str, Any]  # slot, generation, name and identity of the process
 
-AVAILABLE = hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")
-
-# From 3.13 on multiprocessing's forked processes run what atexit has.
-HONOURS_ATEXIT = sys.version_info >= (3, 13)
-
-# Exit code of a process whose end nobody saw, as in multiprocessing's forkserver.
-UNKNOWN = 255
-
 # Seconds until a template that was asked is taken for stuck: a very large process forks slowly.
 _ANSWER_TIME = 10.0
 
 # Workers that are asked for at once: as many descriptors go with them.
-MANY = 16
+MANY = 32
 _MOST_DESCRIPTORS = 4 * MANY
 _MESSAGE = 1 << 16  # bytes; none is nearly as long
-
-# Seconds until a process that is as good as gone is gone, and its exit code known.
-_PATIENCE = 1.0
-
-
-class Adopted:
-    """What a multiprocessing process asks its `_popen`, for one that isn't our own child."""
-
-    method = "fork"
-
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.sentinel = pidfd
-        self.returncode: int | None = None
-        self.orphaned = False  # nobody will say how it ended
-
-    def poll(self, _flag: int = 0) -> int | None:
-        """Return the exit code, None before it is known."""
-        if self.returncode is None and self.orphaned and self._ends_within(0):
-            self.returncode = UNKNOWN
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end; return as `poll` does."""
-        if self.returncode is None and self._ends_within(timeout):
-            deadline = time.monotonic() + _PATIENCE
-            while self.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.001)
-        return self.returncode
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self._send(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close the sentinel."""
-        if self.sentinel >= 0:
-            os.close(self.sentinel)
-            self.sentinel = -1
-
-    __del__ = close
-
-    def _send(self, number: int) -> None:
-        if self.returncode is None and self.sentinel >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.sentinel, number)
-
-    def _ends_within(self, seconds: float | None) -> bool:
-        waiting = select.poll()
-        waiting.register(self.sentinel, select.POLLIN)
-        return bool(waiting.poll(None if seconds is None else seconds * 1000))
-
-
-def is_known(process: Any) -> bool:
-    """Tell whether somebody will know how a process ended."""
-    popen = process._popen  # noqa: SLF001
-    return not (isinstance(popen, Adopted) and popen.orphaned)
 
 
 class News(NamedTuple):
@@ -240,7 +169,7 @@ class Template:
                     worker.close()
                     news.failed.append(worker.id)
                 else:
-                    adopt(worker.process, Adopted(pid, pidfd))
+                    adopt(worker.process, Forked(pid, pidfd, own=False))
                     list_process(worker.process)
                     self.forked[worker.id] = worker
                     news.made.append(worker)
@@ -356,36 +285,39 @@ class _Server:
             # Before the first fork, after which what is touched here is copied. One alone makes its
             # own: all of it was shared with the one before, and would be copied here and there.
             specs = [self._spec(*each) for each in zip(orders, theirs, strict=True)]
-        gate = os.pipe()
-        forked = []
-        pidfds = []
-        for index, order in enumerate(orders):
-            pid = 0
-            try:
-                _fork.keep(*theirs[index][:2])
-                pid = os.fork()
-                if not pid:
-                    for descriptor in self._workers:
-                        os.close(descriptor)
-                    spec = specs[index] if specs else self._spec(order, descriptors)
-                    self._run_worker(order, spec, gate)
-                pidfd = os.pidfd_open(pid)
-            except OSError:
-                if pid:  # one that can't be watched
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                pid = 0
-            else:
-                pidfds.append(pidfd)
-                self._workers[pidfd] = pid, order[:2]
-                self._waiting.register(pidfd, select.POLLIN)
-            forked.append((*order[:2], pid))
-        _fork.keep()
-        os.write(gate[1], bytes(len(orders)))
-        self._tell(forked=forked, pidfds=pidfds)
-        for descriptor in (*gate, *(() if specs else descriptors)):
-            os.close(descriptor)
+        gate = Gate() if specs else None
+
+        def run(index: int) -> NoReturn:
+            for descriptor in self._workers:
+                os.close(descriptor)
+            spec = specs[index] if specs else self._spec(orders[index], descriptors)
+            if gate is not None:
+                gate.wait()
+            self._run_worker(orders[index], spec)
+
+        kept = [(*ends[:2], gate.keep_out()) if gate else (*ends[:2],) for ends in theirs]
+        forked = fork_each(kept, run)
+        self._watch(orders, forked)
+        if gate is not None:
+            gate.open()
+        else:
+            for descriptor in descriptors:
+                os.close(descriptor)
         return True
+
+    def _watch(self, orders: list[_Order], forked: Sequence[tuple[int, int] | Exception]) -> None:
+        """Take charge of what was forked, and tell of it; why it wasn't the pool finds itself."""
+        told = []
+        for (slot, generation, *_), child in zip(orders, forked, strict=True):
+            if isinstance(child, Exception):
+                told.append((slot, generation, 0))
+                continue
+            pid, pidfd = child
+            self._workers[pidfd] = pid, (slot, generation)
+            self._waiting.register(pidfd, select.POLLIN)
+            told.append((slot, generation, pid))
+        pidfds = [child[1] for child in forked if isinstance(child, tuple)]
+        self._tell(forked=told, pidfds=pidfds)
 
     def _spec(self, order: _Order, descriptors: list[int]) -> WorkerSpec:
         """Take the descriptors."""
@@ -396,27 +328,14 @@ class _Server:
         bench = Workbench(plan.segment, (slot, generation), ClaimLock(lock), *ends)
         return WorkerSpec(bench, plan.hooks, self._pool, -1)  # the template itself is armed
 
-    def _run_worker(self, order: _Order, spec: WorkerSpec, gate: tuple[int, int]) -> NoReturn:
+    def _run_worker(self, order: _Order, spec: WorkerSpec) -> NoReturn:
         """Be a worker, from here on, as if the pool's process had forked it."""
-        code = 1
-        try:
-            os.close(gate[1])  # should the template die, this one wakes
-            os.read(gate[0], 1)
-            os.close(gate[0])
-            process = self._process
-            process._args = (spec,)  # noqa: SLF001
-            process._name, process._identity = order[2:]  # noqa: SLF001
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            if HONOURS_ATEXIT:
-                atexit._clear()  # noqa: SLF001
-                atexit.register(util._exit_function)  # type: ignore[attr-defined] # noqa: SLF001
-            lifeline = spec.bench.lifeline.fileno()
-            code = process._bootstrap(parent_sentinel=lifeline)  # noqa: SLF001
-        finally:
-            if HONOURS_ATEXIT:
-                atexit._run_exitfuncs()  # noqa: SLF001
-            os._exit(code)
+        process = self._process
+        process._args = (spec,)  # noqa: SLF001
+        process._name, process._identity = order[2:]  # noqa: SLF001
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        become(process, spec.bench.lifeline.fileno())
 
     def _reap(self, pidfd: int) -> None:
         pid, worker = self._workers.pop(pidfd)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from obspool import Pool, PoolBrokenError, WorkerLostError
-from obspool.engines import template
+from obspool.engines import forking, template
 from obspool.engines.protocol import Plan
 from obspool.messages import Hooks
 from tests.helpers import poll, process_gone
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(not template.AVAILABLE, reason="no pidfd here: no template")
+pytestmark = pytest.mark.skipif(not forking.AVAILABLE, reason="no pidfd here: no template")
 
 FORK = multiprocessing.get_context("fork")
 
@@ -109,7 +109,7 @@ def test_atexit_runs_where_the_stdlib_runs_it(tmp_path: Path) -> None:
         pool.map(work.double, range(2), 1)
         pool.apply(_register, (str(path),))
         pool.map(work.double, range(3), 1)
-        assert path.exists() == template.HONOURS_ATEXIT
+        assert path.exists() == forking.HONOURS_ATEXIT
 
 
 def _register(path: str) -> None:
@@ -141,20 +141,25 @@ def test_the_handle_is_a_process_as_others(recycling: Pool) -> None:
 
 
 def test_no_template_where_it_would_not_pay() -> None:
-    """A small pool that keeps its workers forks them itself."""
-    with Pool(2, context=FORK) as pool:
-        pool.map(work.double, range(10))
-        assert _template(pool) is None
+    """A pool that keeps its workers forks them itself."""
+    for processes in (2, 20):
+        with Pool(processes, context=FORK) as pool:
+            assert len(pool._pool) == processes
+            assert pool.map(work.double, range(100), 1) == [2 * item for item in range(100)]
+            assert _template(pool) is None
 
 
-def test_many_workers_at_once_come_from_a_template() -> None:
-    """They all exist when the pool is there."""
-    with Pool(20, context=FORK) as pool:
+def test_many_workers_of_a_pool_that_runs_come_from_a_template() -> None:
+    """It would stop for long if it forked them itself."""
+    with Pool(1, context=FORK) as pool:
+        pool.apply(work.double, (1,))
+        pool.resize(20)
+        poll(lambda: len(pool._pool) == 20)
         process = _template(pool)
         assert process is not None
-        assert len(pool._pool) == 20
-        assert {worker.ppid() for worker in process.children()} == {process.pid}
-        assert {worker.pid for worker in process.children()} == {p.pid for p in pool._pool}
+        made = {worker.pid for worker in process.children()}
+        assert len(made) == 19
+        assert made < {worker.pid for worker in pool._pool}
         assert pool.map(work.double, range(100), 1) == [2 * item for item in range(100)]
     pool.join()
     assert process_gone(process.pid)
@@ -284,14 +289,16 @@ def test_the_template_does_not_outlive_its_pool_s_process(
     pids = [int(pid) for pid in path.read_text().split()]
     parent.kill()
     parent.join()
-    assert len(pids) == 11
+    assert len(pids) == 12
     poll(lambda: all(map(process_gone, pids)))
     for left in obspool_dir.glob("*.sock"):
         left.unlink()
 
 
 def _own_and_stay(path: str) -> None:
-    pool = Pool(10, context=FORK)
+    pool = Pool(1, context=FORK)
+    pool.resize(11)  # ten and the template
+    poll(lambda: len(psutil.Process().children(recursive=True)) == 12)
     children = psutil.Process().children(recursive=True)
     with open(f"{path}.new", "w") as file:  # noqa: PTH123
         file.write(" ".join(str(child.pid) for child in children))

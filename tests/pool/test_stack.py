@@ -341,9 +341,8 @@ def test_two_who_ask_at_once_get_their_own_answers(tmp_path: Path) -> None:
 
 
 def test_workers_of_a_template_tell(tmp_path: Path) -> None:
-    """Whether they are its first ones or successors."""
+    """As the pool's first ones do, and successors that one alone made."""
     with Pool(9, maxtasksperchild=2, context=FORK) as pool:
-        assert pool._live().engine._template is not None  # type: ignore[attr-defined]
         for turn in ("first", "later"):
             path = tmp_path / turn
             path.mkdir()
@@ -354,6 +353,7 @@ def test_workers_of_a_template_tell(tmp_path: Path) -> None:
             (path / "go").touch()
             assert [result.get(20) for result in results] == [42] * 9
             pool.map(work.double, range(40), 1)
+            assert pool._live().engine._template is not None  # type: ignore[attr-defined]
         assert not ended(pool).worker_exits[ExitReason.LOST]
 
 

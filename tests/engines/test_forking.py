@@ -1,0 +1,203 @@
+"""Processes that are forked together: their handles, and the gate that some wait at."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from obspool import Pool, WorkerLostError
+from obspool.engines import forking, processes
+from tests.helpers import poll, process_gone
+from tests.pool import work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(not forking.AVAILABLE, reason="no pidfd here")
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """This process and its children may use one CPU."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers beyond the CPUs wait for as long as the pool runs."""
+    monkeypatch.setattr(processes, "_BREATH", 60)
+    monkeypatch.setattr(processes, "_LONG_ENOUGH", 60)
+
+
+def _begin(directory: Path) -> None:
+    (directory / str(os.getpid())).touch()
+
+
+@pytest.mark.usefixtures("one_cpu")
+def test_as_many_start_at_once_as_there_are_cpus(tmp_path: Path) -> None:
+    """The others soon after, with no call to wake them."""
+    with Pool(6, _begin, (tmp_path,), context=FORK) as pool:
+        assert pool.apply(work.double, (4,)) == 8
+        poll(lambda: len(list(tmp_path.iterdir())) == 6)
+        assert {path.name for path in tmp_path.iterdir()} == {str(p.pid) for p in pool._pool}
+
+
+@pytest.mark.usefixtures("one_cpu")
+def test_those_that_wait_are_let_go_also_when_there_is_always_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One worker is busy with calls that come without a pause."""
+    monkeypatch.setattr(processes, "_BREATH", 60)
+    with Pool(3, context=FORK) as pool:
+        pids: set[int] = set()
+        deadline = time.monotonic() + 20
+        while len(pids) < 3 and time.monotonic() < deadline:
+            pids.update(pool.map(work.work, [1] * 6, 1))
+        assert len(pids) == 3
+
+
+@pytest.mark.usefixtures("one_cpu", "kept_waiting")
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_workers_may_end_before_they_began(tmp_path: Path, end: str) -> None:
+    """Those that are kept waiting are let go then, or killed."""
+    pool = Pool(4, _begin, (tmp_path,), context=FORK)
+    pids = [process.pid for process in pool._pool]
+    assert pool.apply(work.double, (4,)) == 8
+    assert len(list(tmp_path.iterdir())) == 1
+    getattr(pool, end)()
+    pool.join()
+    assert all(map(process_gone, pids))
+
+
+_OWN_AND_STAY = """
+import os, sys, time
+from obspool import Pool
+from obspool.engines import forking
+import multiprocessing
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+forking.Gate.open = lambda gate: time.sleep(60)
+pool = Pool(3, context=multiprocessing.get_context("fork"))
+print(*(process.pid for process in pool._pool), flush=True)
+time.sleep(60)
+"""
+
+
+def test_those_that_wait_do_not_outlive_their_parent() -> None:
+    """Though they have not begun to watch it yet."""
+    command = [sys.executable, "-c", _OWN_AND_STAY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 3
+        assert all(map(psutil.pid_exists, pids))
+        parent.kill()
+        poll(lambda: all(map(process_gone, pids)))
+
+
+def test_without_a_descriptor_for_the_gate_all_start_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It only saves time."""
+
+    def none_left(_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(forking.Gate, "__init__", none_left)
+    with Pool(5, context=FORK) as pool:
+        assert pool.map(work.double, range(20), 1) == [2 * item for item in range(20)]
+
+
+def test_a_first_worker_that_can_not_be_forked_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those beside it were forked, and end with the pool."""
+    fork = os.fork
+    forks = 0
+
+    def sometimes() -> int:
+        nonlocal forks
+        forks += 1
+        if forks == 2:
+            raise BlockingIOError(11, "no more processes")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", sometimes)
+    before = set(psutil.Process().children())
+    with pytest.raises(BlockingIOError, match="no more processes"):
+        Pool(3, context=FORK)
+    poll(lambda: set(psutil.Process().children()) <= before)
+    assert forks == 3
+
+
+def test_an_exit_code_that_somebody_else_was_told_is_unknown() -> None:
+    """A handler of SIGCHLD that waits for all children, as in old daemons."""
+    before = signal.signal(signal.SIGCHLD, _reap_all)
+    try:
+        with Pool(1, context=FORK) as pool:
+            began = time.monotonic()
+            with pytest.raises(WorkerLostError, match=r"died|killed by SIGKILL"):
+                pool.apply(work.die_at, ("kill",))
+            assert time.monotonic() - began < 5
+            assert pool.apply(work.double, (3,)) == 6
+        pool.join()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _reap_all(*_: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _child(code: int) -> forking.Forked:
+    pid = os.fork()
+    if not pid:
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        os._exit(code)
+    return forking.Forked(pid, os.pidfd_open(pid))
+
+
+@pytest.mark.parametrize("code", [0, 7, 255, -signal.SIGKILL, -signal.SIGTERM])
+def test_a_handle_knows_how_its_process_ended(code: int) -> None:
+    """As multiprocessing's would."""
+    child = _child(code)
+    assert child.wait(20) == code
+    assert child.poll() == code
+    assert process_gone(child.pid)
+    child.kill()  # nobody is there
+    child.close()
+
+
+def test_threads_that_ask_at_once_are_all_told() -> None:
+    """Who reaps has stored the exit code before."""
+    for code in range(1, 60):
+        child = _child(code)
+        told: list[int | None] = []
+        askers = [
+            threading.Thread(target=lambda: told.append(child.wait(20)))  # noqa: B023
+            for _ in range(4)
+        ]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        assert told == [code] * 4
