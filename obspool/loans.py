@@ -46,8 +46,8 @@ MOST = 8
 # How long a caller waits for an answer (seconds) until the scheduler takes over.
 PATIENCE = 0.01
 
-# How soon calls that were served are counted (ns).
-COUNT_AFTER = 10_000_000
+# How soon calls that were served are counted (ns): each time one call in the row waits for it.
+COUNT_AFTER = 50_000_000
 
 # Workers are lent as long as the last call that would have liked one isn't older than this (ns):
 # to lend one costs 20 µs.
