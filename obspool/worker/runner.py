@@ -30,8 +30,9 @@ SLICE_TIME = 1_000_000
 
 # What ran is reported, in a message to the parent and in the segment, after so much of it (ns).
 # With less the parent is woken more often for less; with more `imap` lags. Within a chunk that goes
-# on and on it is twice as long each time, up to the longest: a message costs as much CPU as forty
-# items of 10 µs. One item that takes longer than a slice is reported at once.
+# on and on it is twice as long each time, up to the longest, and that from the beginning where
+# nobody gets some of its results before the others: a message costs as much CPU as forty items of
+# 10 µs. One item that takes longer than a slice is reported at once.
 REPORT_TIME = 4_000_000
 LONGEST_REPORT = 32_000_000
 
@@ -269,7 +270,8 @@ class Runner:
         """Show that a piece begins; return the time."""
         if piece.timeout:
             self._outbox.flush()  # it may have to be ended, and this worker with it
-        self._patience = REPORT_TIME
+        together = piece.chunk and piece.stop_on_error
+        self._patience = LONGEST_REPORT if together else REPORT_TIME
         return self._begin(piece.function, piece.submitted)
 
     def _end_slice(
