@@ -41,17 +41,20 @@ class Picker:
 
     def __call__(self, cells: memoryview, parity: int = 0) -> Iterator[tuple[int, ...]]:
         """Yield the numbers of each record; where slots have two banks, of those of one parity."""
+        return zip(*self.columns(cells, parity), strict=True)
+
+    def columns(self, cells: memoryview, parity: int = 0) -> list[list[int]]:
+        """Return the same by number: a list for each, in which every record has its own."""
         table = self._table
         if not table.count:
-            return iter(())
+            return [[] for _ in self._words]
         first = table.at + parity * table.bank
         end = first + (table.count - 1) * table.stride + 1
         missing = [0] * table.count
-        columns = (
+        return [
             missing if word is None else cells[first + word : end + word : table.stride].tolist()
             for word in self._words
-        )
-        return zip(*columns, strict=True)
+        ]
 
 
 class Text:
@@ -130,14 +133,13 @@ class Histograms:
         at = word * WORD
         return int.from_bytes(raw[at : at + self._bytes], sys.byteorder)
 
-    def all_lanes(self, raw: bytearray, word: int, places: list[int]) -> list[int]:
-        """Return the histograms of the record that starts at this word, by their places; -1: 0."""
-        start, size, order = word * WORD, self._bytes, sys.byteorder
-        lanes = int.from_bytes
-        return [
-            lanes(raw[(at := start + place * WORD) : at + size], order) if place >= 0 else 0
-            for place in places
-        ]
+    def column(self, raw: bytearray, records: list[int], place: int) -> list[int]:
+        """Return the histograms at a place in records that start at these words; -1: all are 0."""
+        if place < 0:
+            return [0] * len(records)
+        size, order, made = self._bytes, sys.byteorder, int.from_bytes
+        starts = [(record + place) * WORD for record in records]
+        return [made(raw[start : start + size], order) for start in starts]
 
     def field(self, raw: bytearray, table: Table, name: str, at: int) -> int:
         """Return a field that is one histogram, of the record that starts at word `at`."""

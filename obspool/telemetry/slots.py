@@ -9,10 +9,10 @@ nothing of the worker's own fields but totals: they are its predecessor's until 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from itertools import repeat
-from operator import add
-from typing import TYPE_CHECKING
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from obspool.telemetry.bank import begun_by
 from obspool.telemetry.layout import text_of
@@ -21,7 +21,7 @@ from obspool.telemetry.snapshot import ItemError, WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from obspool.telemetry.header import Header, Table
     from obspool.telemetry.rows import Row
@@ -62,9 +62,29 @@ _ERROR_FIELDS = ("number", "again", "wall", "generation", "function")
 _MOST_ERRORS = 64
 _MOST_WORDS = 64
 _COUNTER_FIELDS = ("counter_keys", "counter_values")
+# One generation of a slot, with the totals of those before it in the same bank: its parity, then
+# the parent's fields and its own.
+_Bank: TypeAlias = "tuple[int, ...]"
+_FIELDS = ("parity", *_PARENT_FIELDS, *_WORKER_FIELDS)
+_GENERATION = _FIELDS.index("generation")
+_COUNTS = len(_FIELDS) - 2  # from here on they are by outcome
+_SUMMED = (
+    *("lifecycle", "queue_tasks", "cpu_sample"),
+    *("task_start", "busy", "cpu", "load", "dump"),
+)
+_summed = itemgetter(*map(_FIELDS.index, _SUMMED))
 # Where in the list of a bank's histograms they are; those of items are by function.
 _TASK_WAIT, _TASK_RUN, _ITEM_RUN = range(3)
-_COUNTS = 11  # where the numbers by outcome begin in what is picked
+# To look a member up in its class takes 0.1 µs in Python 3.11, which is much for each slot.
+_STARTING, _IDLE, _BUSY, _GONE = (
+    WorkerState.STARTING,
+    WorkerState.IDLE,
+    WorkerState.BUSY,
+    WorkerState.GONE,
+)
+_GONE_INDEX = _WORKER_STATES.index(_GONE)
+# From the worst candidate for who works in a slot on; others are better.
+_RANKS = {_GONE_INDEX: 0, _WORKER_STATES.index(_STARTING): 1}
 
 
 @dataclass(frozen=True)
@@ -139,9 +159,15 @@ class Slots:
 
     def workers(self) -> tuple[WorkerSnapshot, ...]:
         """Return a row for each slot that was ever used; to be called once, before the sums."""
-        slots = zip(*map(self._banks, self._parities), strict=True)
-        rows = (self._slot(slot, banks) for slot, banks in enumerate(slots))
-        return tuple(row for row in rows if row is not None)
+        by_parity = [self._banks(parity) for parity in self._parities]
+        item_runs = self._item_runs(by_parity)
+        return tuple(
+            [
+                self._slot(slot, used, item_runs[slot])
+                for slot, banks in enumerate(zip(*by_parity, strict=True))
+                if (used := [bank for bank in banks if bank[_GENERATION]])
+            ]
+        )
 
     def task_wait(self) -> Histogram:
         """Return the time tasks waited, of all workers there ever were."""
@@ -175,75 +201,105 @@ class Slots:
     def _monotonic(self, nanoseconds: int) -> float | None:
         return (nanoseconds + self._boot) / NANO if nanoseconds else None
 
-    def _banks(self, parity: int) -> Iterator[_Bank | None]:
-        """Yield the bank of each slot that generations of this parity have; None: none ever had."""
-        cells, worker = self._cells, self._worker
-        told, own = self._pick_parent(cells, parity), self._pick_worker(cells, parity)
-        counters: Iterable[tuple[int, ...]] = repeat(())
+    def _banks(self, parity: int) -> list[_Bank]:
+        """Return the banks of one parity, and add what is told there of counters."""
+        cells = self._cells
+        told = self._pick_parent.columns(cells, parity)
+        generations = told[0]
+        if not any(generations):  # as of one of two in a pool that recycles nothing
+            return [(parity, 0)] * len(generations)
         if self._pick_counters is not None:
-            counters = self._pick_counters(cells, parity)
-        at = worker.at + parity * worker.bank
-        for numbers, its_own, its_counters in zip(told, own, counters, strict=False):
-            # One of two was never used in a pool that recycles nothing.
-            yield _Bank(parity, at, numbers, its_own, its_counters) if numbers[0] else None
-            at += worker.stride
+            for counters in itertools.compress(self._pick_counters(cells, parity), generations):
+                self._count(counters)
+        own = self._pick_worker.columns(cells, parity)
+        return list(zip(itertools.repeat(parity), *told, *own, strict=False))
 
-    def _slot(self, slot: int, banks: Iterable[_Bank | None]) -> WorkerSnapshot | None:
-        """Return a slot's row and add its banks to the sums; None when it was never used."""
-        now: _Bank | None = None
+    def _count(self, counters: tuple[int, ...]) -> None:
+        """Add a bank's part of the program's counters: their keys, then the values."""
+        half = len(counters) // 2
+        for key, number in zip(counters[:half], counters[half:], strict=True):
+            self.counted[key] = self.counted.get(key, 0) + number
+
+    def _item_runs(self, by_parity: list[list[_Bank]]) -> list[int]:
+        """Add the banks' histograms to the pool's; return the run time of items for each slot."""
+        of_slots = [0] * self._worker.count
+        for parity, banks in zip(self._parities, by_parity, strict=True):
+            used = [slot for slot, bank in enumerate(banks) if bank[_GENERATION]]
+            records = [self._at(slot, parity) for slot in used]
+            for index, place in enumerate(self._places):
+                lanes = self._histograms.column(self._raw, records, place)
+                self._sums[index] += sum(lanes)
+                if index >= _ITEM_RUN:
+                    for slot, run in zip(used, lanes, strict=True):
+                        of_slots[slot] += run
+        return of_slots
+
+    def _at(self, slot: int, parity: int) -> int:
+        """Return the first word of a worker's fields."""
+        worker = self._worker
+        return worker.at + slot * worker.stride + parity * worker.bank
+
+    def _slot(self, slot: int, banks: list[_Bank], item_run: int) -> WorkerSnapshot:
+        """Return a slot's row: what is told of its present generation, and the totals of all."""
+        now = banks[0] if len(banks) == 1 else max(banks, key=_rank)
         counts: Sequence[int] = ()
-        queue_tasks = cpu = busy = item_run = 0
+        queue_tasks = cpu = busy = 0
         for bank in banks:
-            if bank is None:
-                continue
-            now = bank if now is None else max(now, bank, key=_Bank.rank)
-            counts = tuple(map(add, counts, bank.counts)) if counts else bank.counts
-            self.running += bank.task_start != 0
-            self.load += bank.load
-            self.dump += bank.dump
-            queue_tasks += bank.queue_tasks
-            cpu += bank.cpu
-            busy += bank.busy
-            item_run += self._add(bank)
-        if now is None:
-            return None
-        works = self._alive and now.state is not WorkerState.GONE
+            lifecycle, queued, sampled, begun, its_busy, its_cpu, load, dump = _summed(bank)
+            is_gone = lifecycle == _GONE_INDEX
+            queue_tasks += 0 if is_gone else queued
+            # The parent's sample is the newer one while a task runs long.
+            cpu += its_cpu if is_gone or its_cpu > sampled else sampled
+            busy += its_busy
+            counts = tuple(map(add, counts, bank[_COUNTS:])) if counts else bank[_COUNTS:]
+            # What is starting or gone runs nothing, whatever an earlier generation has left there.
+            self.running += begun != 0 and lifecycle not in _RANKS
+            self.load += load
+            self.dump += dump
+        # fmt: off
+        (
+            parity, generation, pid, lifecycle, started, _, resident, ready, _, reason,
+            task_start, slice_start, function, process_tasks, _, _, mark, described, _, _,
+            first_resident, *_,
+        ) = now
+        # fmt: on
+        state = word(_WORKER_STATES, lifecycle, _IDLE)
+        if state is _STARTING or state is _GONE:
+            task_start = 0
+        if state is _STARTING:
+            function = process_tasks = first_resident = 0
+        # The parent's first sample may be a second younger.
+        ready = first_resident or ready
+        works = self._alive and state is not _GONE
         return WorkerSnapshot(
             slot=slot,
-            generation=now.generation,
-            pid=now.pid,
-            state=now.shown if works else WorkerState.GONE,
-            torn=(slot, now.parity) in self._torn,
-            start_time=wall(now.started),
-            function=self._function(now.function),
-            description=self._description(self._cells, now.at)
-            if works and now.task_start and now.is_described
-            else "",
-            task_start_time=self._monotonic(now.task_start) if works else None,
-            item_start_time=self._monotonic(now.slice_start) if works else None,
-            process_tasks=now.process_tasks,
+            generation=generation,
+            pid=pid,
+            # A worker that is ready is busy while a task runs.
+            state=(_BUSY if task_start and state is _IDLE else state) if works else _GONE,
+            torn=(slot, parity) in self._torn,
+            start_time=wall(started),
+            function=self._function(function),
+            task_start_time=self._monotonic(task_start) if works else None,
+            # Between tasks the start of the last slice is left standing.
+            item_start_time=self._monotonic(slice_start) if works and task_start else None,
+            process_tasks=process_tasks,
             queue_tasks=queue_tasks,
-            resident_memory=now.resident,
-            memory_growth=now.resident - now.ready if now.resident and now.ready else 0,
+            resident_memory=resident,
+            memory_growth=resident - ready if resident and ready else 0,
             cpu_seconds=cpu / NANO,
             busy_seconds=busy / NANO,
-            restarts=now.generation - 1,
+            restarts=generation - 1,
             tasks=dict(zip(_OUTCOMES, counts, strict=False)),
             items=dict(zip(_OUTCOMES, counts[len(_OUTCOMES) :], strict=True)),
             item_run=self._histograms.made(item_run),
-            exit_reason=optional(_EXIT_REASONS, now.exit_reason),
+            exit_reason=optional(_EXIT_REASONS, reason),
+            # One of an earlier item, or of none of this generation, says nothing.
+            description=self._description(self._cells, self._at(slot, parity))
+            if works and task_start and described and described == begun_by(mark)
+            else "",
             errors=self._errors.get(slot, ()),
         )
-
-    def _add(self, bank: _Bank) -> int:
-        """Add a bank's histograms to the pool's; return its run time of items, of all functions."""
-        lanes = self._histograms.all_lanes(self._raw, bank.at, self._places)
-        self._sums = list(map(add, self._sums, lanes))
-        if bank.counters:
-            half = len(bank.counters) // 2
-            for key, number in zip(bank.counters[:half], bank.counters[half:], strict=True):
-                self.counted[key] = self.counted.get(key, 0) + number
-        return sum(lanes[_ITEM_RUN:])
 
     def _histogram_places(self) -> list[int]:
         """Return where in a bank the histograms are that are used, in words; -1: it has none."""
@@ -321,93 +377,7 @@ def _error_time(error: ItemError) -> float:
     return error.time
 
 
-class _Bank:
-    """One generation of a slot, with the totals of those before it in the same bank."""
-
-    __slots__ = (
-        "at",
-        "busy",
-        "counters",
-        "counts",
-        "cpu",
-        "dump",
-        "exit_reason",
-        "function",
-        "generation",
-        "is_described",
-        "load",
-        "parity",
-        "pid",
-        "process_tasks",
-        "queue_tasks",
-        "ready",
-        "resident",
-        "slice_start",
-        "started",
-        "state",
-        "task_start",
-    )
-
-    def __init__(
-        self,
-        parity: int,
-        at: int,
-        told: tuple[int, ...],
-        own: tuple[int, ...],
-        counters: tuple[int, ...],
-    ) -> None:
-        """Take the numbers apart.
-
-        Args:
-            parity: of the generation.
-            at: first word of the worker's fields.
-            told: what the parent knows of it.
-            own: what it tells of itself.
-            counters: keys of the program's counters, then the values.
-        """
-        self.parity = parity
-        self.at = at
-        self.counters = counters
-        (
-            self.generation,
-            self.pid,
-            lifecycle,
-            self.started,
-            queue_tasks,
-            self.resident,
-            self.ready,
-            cpu_sample,
-            self.exit_reason,
-        ) = told
-        task_start, slice_start, function, process_tasks, self.busy, self.cpu = own[:6]
-        mark, described, self.load, self.dump, first_resident = own[6:_COUNTS]
-        # One that is of an earlier item, or of none of this generation, says nothing.
-        self.is_described = described != 0 and described == begun_by(mark)
-        self.counts = own[_COUNTS:]
-        self.state = word(_WORKER_STATES, lifecycle, WorkerState.IDLE)
-        gone = self.state is WorkerState.GONE
-        starting = self.state is WorkerState.STARTING
-        self.queue_tasks = 0 if gone else queue_tasks
-        self.task_start = 0 if gone or starting else task_start
-        # Between tasks the start of the last slice is left standing.
-        self.slice_start = slice_start if self.task_start else 0
-        self.function = 0 if starting else function
-        self.process_tasks = 0 if starting else process_tasks
-        if first_resident and not starting:
-            self.ready = first_resident  # the parent's first sample may be a second younger
-        if not gone:
-            # The parent's sample is the newer one while a task runs long.
-            self.cpu = max(self.cpu, cpu_sample)
-
-    @property
-    def shown(self) -> WorkerState:
-        """The state that people see: a worker that is ready is busy while a task runs."""
-        if self.state is WorkerState.IDLE and self.task_start:
-            return WorkerState.BUSY
-        return self.state
-
-    def rank(self) -> tuple[int, int]:
-        """Say how good a candidate this is for who works in the slot now."""
-        if self.state is WorkerState.GONE:
-            return 0, self.generation
-        return 1 if self.state is WorkerState.STARTING else 2, self.generation
+def _rank(bank: _Bank) -> tuple[int, int]:
+    """Say how good a candidate a generation is for who works in its slot now."""
+    _, generation, _, lifecycle, *_ = bank
+    return _RANKS.get(lifecycle, len(_RANKS)), generation
