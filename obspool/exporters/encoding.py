@@ -39,7 +39,9 @@ END = "# EOF\n"
 _GZIP_LEVEL = 1
 
 # From here on Go, and so floatToGoString, writes an exponent.
-_PLAIN_INTEGERS = 1_000_000
+PLAIN_INTEGERS = 1_000_000
+# And up to here an exponent of one digit: times, and the memory of most processes.
+_SHORT_EXPONENTS = 10**10
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -115,47 +117,31 @@ def sample_lines(samples: Iterable[Sample], written: dict[int, str]) -> list[str
     for sample in samples:
         labels = written.get(id(sample.labels))
         if labels is None:
-            labels = written[id(sample.labels)] = _labels(sample.labels)
+            labels = written[id(sample.labels)] = labels_text(sample.labels)
         lines.append(f"{sample.name}{labels} {number(sample.value)}\n")
     return lines
-
-
-class LabelTexts(dict[tuple[str, ...], str]):
-    """Labels as a line has them, by the values of those that differ: each is made once."""
-
-    def __init__(self, names: tuple[str, ...], base: dict[str, str]) -> None:
-        """Take the names of those that differ, and the labels that all series have."""
-        super().__init__()
-        self._names = names
-        self._base = base
-
-    def __missing__(self, values: tuple[str, ...]) -> str:
-        pairs = zip(self._names, map(as_label, values), strict=True)
-        text = self[values] = _labels({**self._base, **dict(pairs)})
-        return text
-
-
-def series_lines(
-    name: str, series: Iterable[tuple[tuple[str, ...], float]], texts: LabelTexts
-) -> list[str]:
-    """Write a metric's series, each as a line."""
-    return [
-        f"{name}{texts[labels]} {value}.0\n"
-        if type(value) is int and 0 <= value < _PLAIN_INTEGERS
-        else f"{name}{texts[labels]} {number(value)}\n"
-        for labels, value in series
-    ]
 
 
 def number(value: float) -> str:
     """Write a value as Go does; most are far from where that differs from Python."""
     if type(value) is int:
-        if 0 <= value < _PLAIN_INTEGERS:
+        if 0 <= value < PLAIN_INTEGERS:
             return f"{value}.0"
-    elif type(value) is float and 0.0 <= value < _PLAIN_INTEGERS:
-        return repr(value)
+        if 0 < value < _SHORT_EXPONENTS:
+            return _with_exponent(str(value))
+    elif type(value) is float:
+        if 0.0 <= value < PLAIN_INTEGERS:
+            return repr(value)
+        if 0.0 < value < _SHORT_EXPONENTS:
+            return _with_exponent(*repr(value).split("."))
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
     return text
+
+
+def _with_exponent(digits: str, fraction: str = "") -> str:
+    """Write a number of several digits, as few of them as it needs."""
+    mantissa = f"{digits[0]}.{digits[1:]}{fraction}".rstrip("0.")
+    return f"{mantissa}e+0{len(digits) - 1}"
 
 
 def head(family: Metric, *, openmetrics: bool) -> str:
@@ -176,7 +162,8 @@ def as_label(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
-def _labels(labels: dict[str, str]) -> str:
+def labels_text(labels: dict[str, str]) -> str:
+    """Write labels, in the order of their names."""
     if not labels:
         return ""
     return "{" + ",".join([f'{key}="{_escape(labels[key])}"' for key in sorted(labels)]) + "}"

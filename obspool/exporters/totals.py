@@ -13,26 +13,24 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from obspool.exporters import encoding, readings
-from obspool.exporters.collector import SharedLabels, more_labels, samples_of
-from obspool.exporters.encoding import LabelTexts, as_label
-from obspool.exporters.family import POOL, MetricType
+from obspool.exporters import readings
+from obspool.exporters.collector import more_labels
+from obspool.exporters.encoding import as_label
+from obspool.exporters.family import POOL
+from obspool.exporters.lines import LabelTexts, Lines
 from obspool.telemetry.facts import with_suffix
-from obspool.telemetry.snapshot import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from prometheus_client.core import Sample
 
     from obspool.exporters.family import PoolMetric
     from obspool.exporters.readings import Readings, Series
     from obspool.telemetry.watch import RunKey
 
     Metrics = Mapping[str, PoolMetric]
+    Pairs = tuple[tuple[str, str], ...]
 
 # Gauges that tell of a pool's past: they outlive the keep time, as an alert on a job that runs once
 # a night asks for them all day.
@@ -76,7 +74,8 @@ class PoolTotals:
     ended: float = 0.0
     weight: int = 0
     _written: dict[tuple[bool, bool], dict[str, str]] = field(default_factory=dict)
-    _texts: dict[tuple[str, ...], LabelTexts] = field(default_factory=dict)
+    _lines: dict[tuple[str, bool, Pairs], Lines] = field(default_factory=dict)
+    _texts: dict[tuple[tuple[str, ...], Pairs], LabelTexts] = field(default_factory=dict)
 
     def update(self, reading: Readings) -> None:
         """Take what the present run says."""
@@ -102,7 +101,7 @@ class PoolTotals:
         if live or not self.is_live:
             self.now, self.is_live, self.ended = last or self.now, False, ended
         self.weight = sum(map(readings.weight, self.base.values()))
-        self._written, self._texts = {}, {}
+        self._written, self._lines, self._texts = {}, {}, {}
 
     def lines(
         self, metrics: Metrics, *, openmetrics: bool, gauges: bool, zero: bool
@@ -120,9 +119,6 @@ class PoolTotals:
         key = (openmetrics, gauges)
         if not zero and key in self._written:
             return self._written[key]
-        shared: SharedLabels = {}
-        written: dict[int, str] = {}
-        held: list[list[Sample]] = []
         blocks = {}
         for name, metric in metrics.items():
             series = self._series(metric, gauges=gauges)
@@ -130,40 +126,26 @@ class PoolTotals:
                 continue
             if zero and readings.is_total(metric):
                 series = readings.zeros(series)
-            if "worker" in metric.labels and metric.type is not MetricType.HISTOGRAM:
-                blocks[name] = "".join(self._worker_lines(metric, series))
-                continue
-            more = self.now.more.get(name) if self.now is not None else None
-            base = {POOL: as_label(self.name)}
-            if more is not None:
-                base = more_labels(metric, more) | base
-            held.append(samples_of(metric, series.items(), base, {} if more else shared))
-            lines = encoding.sample_lines(held[-1], written)
-            if openmetrics and readings.is_total(metric) and "worker" not in metric.labels:
-                lines = encoding.with_created(lines, held[-1], written, lambda _: self.created)
-            blocks[name] = "".join(lines)
+            blocks[name] = self._lines_of(metric, openmetrics=openmetrics).filled(series)
         if not self.is_live and not zero:  # it says the same until the next run
             self._written[key] = blocks
+            self._lines, self._texts = {}, {}
         return blocks
 
-    def _worker_lines(self, metric: PoolMetric, series: Series) -> Iterable[str]:
-        """Return the lines of a metric that has a series for each slot, or several.
-
-        There may be thousands: they are written without a Sample for each, and their labels once.
-        """
-        texts = self._texts.get(metric.labels)
-        if texts is None:
-            texts = LabelTexts(metric.labels, {POOL: as_label(self.name)})
-            self._texts[metric.labels] = texts
-        name, write = metric.full_name, encoding.series_lines
-        if metric.type is not MetricType.SUMMARY:
-            return write(
-                name, cast("Iterable[tuple[tuple[str, ...], float]]", series.items()), texts
-            )
-        both = [(labels, one) for labels, one in series.items() if isinstance(one, Histogram)]
-        counts = write(name + "_count", [(labels, one.count) for labels, one in both], texts)
-        sums = write(name + "_sum", [(labels, one.sum) for labels, one in both], texts)
-        return chain.from_iterable(zip(counts, sums, strict=True))
+    def _lines_of(self, metric: PoolMetric, *, openmetrics: bool) -> Lines:
+        """Return a metric's lines as they were when it was last told."""
+        more = self.now.more.get(metric.name, ()) if self.now is not None else ()
+        lines = self._lines.get((metric.name, openmetrics, more))
+        if lines is None:
+            texts = self._texts.get((metric.labels, more))
+            if texts is None:
+                base = more_labels(metric, more) | {POOL: as_label(self.name)}
+                texts = self._texts[metric.labels, more] = LabelTexts(metric.labels, base)
+            # Since when is not told of workers' series, which would be as many again.
+            tells = openmetrics and readings.is_total(metric) and "worker" not in metric.labels
+            lines = Lines(metric, texts, self.created if tells else None)
+            self._lines[metric.name, openmetrics, more] = lines
+        return lines
 
     def _series(self, metric: PoolMetric, *, gauges: bool) -> Series:
         now = self.now.series.get(metric.name, {}) if self.now is not None else {}
