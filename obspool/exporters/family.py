@@ -40,6 +40,9 @@ Read: TypeAlias = "Callable[[Snapshot], Iterable[Reading]]"
 
 Key = TypeVar("Key", bound=str)
 
+# To look it up in its class takes 0.1 µs in Python 3.11, and it is asked of each row.
+_GONE = WorkerState.GONE
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -122,19 +125,28 @@ def _slots(snapshot: Snapshot) -> tuple[int, ...]:
     return tuple([one.slot for one in snapshot.workers])
 
 
-def worker(get: Callable[[WorkerSnapshot], Value | None]) -> Read:
-    """One series for each slot, absent where `get` says None."""
+def worker(get: Callable[[WorkerSnapshot], Value]) -> Read:
+    """One series for each slot."""
 
     def read(snapshot: Snapshot) -> Iterable[Reading]:
-        found = zip(_labels(_slots(snapshot), None), map(get, snapshot.workers), strict=True)
-        return [(labels, value) for labels, value in found if value is not None]
+        return zip(_labels(_slots(snapshot), None), map(get, snapshot.workers), strict=True)
 
     return read
 
 
 def process(get: Callable[[WorkerSnapshot], float | None]) -> Read:
-    """One series for each slot that has a process now."""
-    return worker(lambda one: None if one.state == WorkerState.GONE else get(one))
+    """One series for each slot that has a process now, absent where `get` says None."""
+
+    def read(snapshot: Snapshot) -> Iterable[Reading]:
+        workers = snapshot.workers
+        found = zip(_labels(_slots(snapshot), None), workers, map(get, workers), strict=True)
+        return [
+            (labels, value)
+            for labels, one, value in found
+            if value is not None and one.state is not _GONE
+        ]
+
+    return read
 
 
 def worker_by(get: Callable[[WorkerSnapshot], Mapping[Key, int]], keys: Iterable[Key]) -> Read:
@@ -157,7 +169,7 @@ def worker_one_hot(get: Callable[[WorkerSnapshot], str], keys: Iterable[str]) ->
     none = [0] * len(cells)
 
     def read(snapshot: Snapshot) -> Iterable[Reading]:
-        values = chain.from_iterable([hot.get(get(one), none) for one in snapshot.workers])
+        values = chain.from_iterable([hot.get(one, none) for one in map(get, snapshot.workers)])
         return zip(_labels(_slots(snapshot), names), values, strict=True)
 
     return read
