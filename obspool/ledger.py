@@ -258,10 +258,10 @@ class Ledger:
     ) -> Job | None:
         """Make a call of a stream a job of its own; None when it has its outcome already."""
         self.count_fed(stream)
-        found = stream.part(result)
-        if found is None:
+        found, index = stream.part(result)
+        if not found:
             return None
-        index, (payload, submitted, _) = found
+        payload, submitted = result.asked()
         job = Job(
             *(stream.kind, stream.function, stream.call, 1, result),
             retries=stream.retries,

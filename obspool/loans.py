@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from obspool.calls import is_running
 from obspool.ledger import FAILURES
-from obspool.results import fill
 from obspool.telemetry.bank import OK
 from obspool.telemetry.recorder import APPLY, IN, OUT
 from obspool.waiting import hold, let_go, unhold
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, KeysView
 
     from obspool.engines.protocol import Engine, Line, WorkerId
-    from obspool.streams import Entry, Stream
+    from obspool.results import AsyncResult
+    from obspool.streams import Stream
     from obspool.supervisor import Worker
     from obspool.telemetry.recorder import Recorder
 
@@ -90,9 +90,9 @@ class Loan:
         self.last = worker.next_seq + worker.tasks_left - 1  # its very last task isn't lent
         self.claim: dict[int, tuple[int] | None] = {}
         self.wanted = False
-        self.call: tuple[int, Stream, Entry] | None = None
+        self.call: tuple[int, Stream, AsyncResult] | None = None
         self.sent = -1
-        self.left: list[tuple[int, Stream, Entry] | None] = []
+        self.left: list[tuple[int, Stream, AsyncResult] | None] = []
         self.served: deque[Served] = deque()
 
     def let_go(self) -> None:
@@ -105,15 +105,15 @@ class Loan:
         self.wanted = True
         self.claim.clear()
 
-    def serve(self, stream: Stream, entry: Entry) -> bool | None:
+    def serve(self, stream: Stream, result: AsyncResult) -> bool | None:
         """Send a call and wait for its answer.
 
         Returns:
             Whether it came in time; None: it was neither sent nor left to the scheduler.
         """
         number, line = self.number, self.line
-        payload, submitted, result = entry
-        self.call = call = number, stream, entry
+        payload, submitted = result.asked()
+        self.call = call = number, stream, result
         if line.ask(stream.function.number, stream.call, number, submitted, payload):
             self.sent = number
             answer = line.answer(number, PATIENCE)
@@ -126,7 +126,7 @@ class Loan:
                 self.number = number + 1
                 self.call = None  # and so nothing here keeps arguments and results
                 line.forget()
-                fill([result], kind, [found])
+                result.receive(0, 1, kind, [found])
                 result.tell()
                 return True
         return None if self.left and self.left[0] is not call else False
@@ -148,7 +148,7 @@ class Loans:
         self._asked_at = -DEMAND_LASTS
         self.look_at: int | None = None
 
-    def serve(self, stream: Stream, entry: Entry) -> bool | None:
+    def serve(self, stream: Stream, result: AsyncResult) -> bool | None:
         """Serve a call in this thread, by an idle worker that has its function.
 
         Returns:
@@ -167,7 +167,7 @@ class Loans:
             try:
                 hold(loan.let_go)
                 if not loan.wanted:
-                    served = loan.serve(stream, entry)
+                    served = loan.serve(stream, result)
             finally:
                 unhold()
                 if not served or loan.number >= loan.last:

@@ -42,18 +42,37 @@ def is_of_items(kind: int, payload: Any) -> bool:
     return kind != Kind.CANCELLED and (kind != PARENT_ERROR or not isinstance(payload, ends))
 
 
+class _Failure:
+    """An outcome that is to be raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_UNDECODED: Any = object()
+
+
 class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     """The result of `apply_async`; see `multiprocessing.pool.AsyncResult`."""
 
-    # What most of them never change, and need no room for.
-    _callback: Callable[[Any], object] | None = None
-    _error_callback: Callable[[BaseException], object] | None = None
+    # There may be very many: slots, and no other object, for what each of them has.
+    __slots__ = (
+        "_callback",
+        "_decode",
+        "_decoded",
+        "_error",
+        "_error_callback",
+        "_job",
+        "_payload",  # of the arguments, then of the outcome
+        "_pool",
+        "_submitted",
+        "_told",
+    )
+
     _counts: tuple[int, int | None, int] = (1, 1, 0)
     _waiters: Waiters | None = None  # made by the first who waits
-    _told = False
-    _error: tuple[int, Any] | None = None
-    _payload: Any = None
-    _decoded: tuple[bool, Any] | None = None
 
     def __init__(
         self,
@@ -64,9 +83,12 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     ) -> None:
         self._pool = pool  # alive as long as it works for this result, as in the stdlib
         self._decode = decode
-        if callback is not None or error_callback is not None:
-            self._callback = callback
-            self._error_callback = error_callback
+        self._callback = callback
+        self._error_callback = error_callback
+        self._told = False
+        self._error: tuple[int, Any] | None = None
+        self._decoded = _UNDECODED
+        self._job = None
 
     def ready(self) -> bool:
         """Return whether the call has completed."""
@@ -115,25 +137,28 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
             self.wait(timeout)
             if not self._told:
                 raise MpTimeoutError
-        success, value = self._outcome()
-        if success:
-            return value
-        raise value
+        outcome = self._decoded
+        if outcome is _UNDECODED:
+            outcome = self._outcome()
+        if type(outcome) is _Failure:
+            raise outcome.error
+        return outcome
 
-    def _outcome(self) -> tuple[bool, Any]:
-        """Decode, once."""
-        if self._decoded is None:
+    def _outcome(self) -> Any:
+        """Decode, once; return the value, or a failure."""
+        if self._decoded is _UNDECODED:
+            outcome: Any
             try:
                 if self._error is None:
-                    outcome = (True, self._make())
+                    outcome = self._make()
                 elif self._error[0] == PARENT_ERROR:
-                    outcome = (False, self._error[1])
+                    outcome = _Failure(self._error[1])
                 else:
-                    outcome = (False, self._decode(self._error[1]))
+                    outcome = _Failure(self._decode(self._error[1]))
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
                 self._error = (PARENT_ERROR, error)
-                outcome = (False, error)
-            if self._decoded is None:  # another thread may have been faster: one object for all
+                outcome = _Failure(error)
+            if self._decoded is _UNDECODED:  # another thread may have been faster: one object for all
                 self._decoded = outcome
             self._forget()
         return self._decoded
@@ -145,15 +170,30 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     def _make(self) -> Any:
         return self._decode(self._payload)
 
+    # -- the call's own side
+
+    def ask(self, payload: Any, submitted: int) -> None:
+        """Take the arguments as a payload, and when they were submitted (CLOCK_MONOTONIC in ns)."""
+        self._payload = payload
+        self._submitted = submitted
+
+    def asked(self) -> tuple[Any, int]:
+        """Return the arguments as a payload, and when they were submitted."""
+        return self._payload, self._submitted
+
     # -- the scheduler's side
 
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:  # noqa: ARG002
         """Take the outcome of the call."""
         if kind in FAILURES:
-            self._error = (kind, payloads[0])
-            self._counts = (1, 1, 1)
+            self._fail(kind, payloads[0])
         else:
             self._payload = payloads[0]
+
+    def _fail(self, kind: int, payload: Any) -> None:
+        self._error = (kind, payload)
+        self._payload = None
+        self._counts = (1, 1, 1)
 
     def has_callback(self) -> bool:
         """Return whether a callback must run before the result is told."""
@@ -162,7 +202,10 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def finish(self, callbacks: Callbacks) -> None:
         """Say that the result is there, once its callback has run."""
-        tell_all([self], callbacks)
+        if self.has_callback():
+            callbacks.add(self)
+        else:
+            self.tell()
 
     def run_callback(self) -> None:
         """Call the callback, in its own thread; what it raises becomes the error of this result.
@@ -170,14 +213,16 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         Raises:
             Exception: what the callback raised.
         """
-        success, value = self._outcome()
-        callback: Any = self._callback if success else self._error_callback
+        outcome = self._outcome()
         try:
-            if callback is not None:
-                callback(value)
+            if type(outcome) is not _Failure:
+                if self._callback is not None:
+                    self._callback(outcome)
+            elif self._error_callback is not None:
+                self._error_callback(outcome.error)
         except BaseException as error:
             self._error = (PARENT_ERROR, error)
-            self._decoded = (False, error)
+            self._decoded = _Failure(error)
             raise
 
     def tell(self) -> None:
@@ -189,24 +234,37 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._wake()
 
 
-def fill(results: list[AsyncResult], kind: int, payloads: list[Any]) -> None:
-    """Give results of single calls their outcomes; all are of this kind."""
-    if kind in FAILURES:
-        for result, payload in zip(results, payloads, strict=True):
-            result._error = (kind, payload)  # noqa: SLF001 - its own module
-            result._counts = (1, 1, 1)  # noqa: SLF001
-    else:
-        for result, payload in zip(results, payloads, strict=True):
-            result._payload = payload  # noqa: SLF001
+def asked(results: list[AsyncResult]) -> list[Any]:
+    """Return the payloads of single calls."""
+    return [result._payload for result in results]  # noqa: SLF001 - its own module
 
 
-def tell_all(results: list[AsyncResult], callbacks: Callbacks) -> None:
-    """Say that results are there; first those with a callback get it called."""
-    for result in results:
-        if result.has_callback():
-            callbacks.add(result)
+def submissions(results: list[AsyncResult]) -> list[int]:
+    """Return when single calls were submitted, CLOCK_MONOTONIC in ns."""
+    return [result._submitted for result in results]  # noqa: SLF001 - its own module
+
+
+def tell_all(
+    results: list[AsyncResult], kind: int, payloads: list[Any], callbacks: Callbacks
+) -> None:
+    """Give results of single calls their outcomes, all of this kind, and say that they are there.
+
+    Does what `receive` and `finish` do.
+    """
+    failed = kind in FAILURES
+    for result, payload in zip(results, payloads, strict=True):
+        if failed:
+            result._fail(kind, payload)
         else:
-            result.tell()
+            result._payload = payload
+        if result._callback is None and result._error_callback is None:
+            result._job = None
+            result._told = True
+            result._pool = None
+            if result._waiters is not None:
+                result._waiters.tell()
+        else:
+            callbacks.add(result)
 
 
 class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]

@@ -241,9 +241,9 @@ class Scheduler:
             line.forget()
             self._engine.reclaim(worker.id, line)
             return
-        _, stream, entry = loan.call
+        _, stream, result = loan.call
         job = stream.apart()
-        job.pending.append(entry)
+        job.pending.append(result)
         job.fed = True
         self._ledger.submit(job)
         sent = self._ledger.take(job, 1)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from obspool.functions import Function
     from obspool.loop import Loop
     from obspool.results import AsyncResult
-    from obspool.streams import Entry
 
 # A larger item isn't sent by a caller's thread: a channel need not take it at once. Nor does it
 # share a stream, whose batches are measured by the mean.
@@ -77,16 +76,16 @@ class SingleCalls:
             return False
         if not began & 15:  # of about every sixteenth, by the clock's last digits
             stream.encode_time = monotonic_ns() - began
+        result.ask(payload, began)
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
-            self._hand_in(stream.apart(), (payload, began, result))
+            self._hand_in(stream.apart(), result)
             return True
         if self._loop.close_asked:
             return False
-        entry = payload, began, result
-        if wait and not stream.timeout and self._serve(stream, entry):
+        if wait and not stream.timeout and self._serve(stream, result):
             return True
         result.attach(stream)
-        stream.pending.append(entry)
+        stream.pending.append(result)
         if stream.fed:  # it has ended meanwhile, maybe without this call
             self.stream = None
             self._loop.post(self._loop.submit, stream)
@@ -95,23 +94,23 @@ class SingleCalls:
             self._engine.wake()
         return True
 
-    def _serve(self, stream: Stream, entry: Entry) -> bool:
+    def _serve(self, stream: Stream, result: AsyncResult) -> bool:
         """Have a call served by a worker that is lent; return whether one was there."""
         loop, before = self._loop, self.stream
         # What came first goes first; it may be this caller's.
         if loop.inbox or (before is not None and before.pending):
             return False
-        served = loop.loans.serve(stream, entry)
-        if served is False and loop.ended.is_set() and not entry[2].ready():
-            entry[2].receive(0, 1, PARENT_ERROR, [loop.ending_error()])  # nobody will take it over
-            entry[2].tell()
+        served = loop.loans.serve(stream, result)
+        if served is False and loop.ended.is_set() and not result.ready():
+            result.receive(0, 1, PARENT_ERROR, [loop.ending_error()])  # nobody will take it over
+            result.tell()
         return served is not None
 
-    def _hand_in(self, stream: Stream, entry: Entry) -> None:
+    def _hand_in(self, stream: Stream, result: AsyncResult) -> None:
         """Have a stream run that takes this call and no more."""
         self.stream = None
-        entry[2].attach(stream)
-        stream.pending.append(entry)
+        result.attach(stream)
+        stream.pending.append(result)
         stream.fed = True
         self._loop.post(self._loop.submit, stream)
 
@@ -149,16 +148,16 @@ class SingleCalls:
         began = monotonic_ns()
         payload = engine.encode(item, copy=not wait)
         stream.encode_time = monotonic_ns() - began if engine.pickles else 0
-        entry = (payload, began, result)
+        result.ask(payload, began)
         small = type(payload) is bytes and len(payload) <= SMALL_BYTES
-        if wait and small and not timeout and self._serve(stream, entry):
+        if wait and small and not timeout and self._serve(stream, result):
             return
         if not (small and usual and function.kept):
-            self._hand_in(stream, entry)
+            self._hand_in(stream, result)
             return
         self.stream = None
         result.attach(stream)
-        stream.pending.append(entry)
+        stream.pending.append(result)
         loop.post(loop.submit, stream)
         self.stream = stream  # only now: others append to what the scheduler knows
         if loop.close_asked:  # the pool's end waits for those that are open

@@ -9,11 +9,11 @@ afterwards that the stream has ended meanwhile hands it in again.
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from obspool.jobs import PARENT_ERROR, Job
-from obspool.results import fill, tell_all
+from obspool.results import asked, submissions, tell_all
 from obspool.words import JobKind
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from obspool.callbacks import Callbacks
     from obspool.functions import Function
     from obspool.results import AsyncResult
-
-    # Its arguments as a payload, when it was submitted (CLOCK_MONOTONIC in ns), and its result.
-    Entry = tuple[Any, int, AsyncResult]
 
 
 class _Nobody:
@@ -72,9 +69,9 @@ class Stream(Job):
         )
         self.func = func
         self.encode_time = 0
-        self.waiting: dict[int, Entry] = {}
+        self.waiting: dict[int, AsyncResult] = {}
         self._size = size
-        self._told: list[AsyncResult] = []
+        self._told: list[tuple[list[AsyncResult], int, list[Any]]] = []
 
     @property
     def done(self) -> bool:
@@ -92,12 +89,12 @@ class Stream(Job):
 
     def oldest(self) -> int:
         """Return when the first of those pending was submitted, ns."""
-        return int(self.pending[0][1])
+        return submissions([self.pending[0]])[0]
 
     def task_bytes(self) -> int:
         """Return the mean size of a call's payload, at least 1."""
         if not self.items_taken:
-            return self._size(self.pending[0][0]) + 1
+            return self._size(asked([self.pending[0]])[0]) + 1
         return self.bytes_fed // self.items_taken + 1
 
     def look(self) -> None:
@@ -108,45 +105,41 @@ class Stream(Job):
 
     def take(self, number: int) -> tuple[list[Any], int]:
         """Take so many calls; return their payloads, and when the first of them was submitted."""
-        pending = self.pending
-        entries: list[Entry] = [pending.popleft() for _ in range(number)]
-        self.waiting.update(zip(count(self.items_taken), entries, strict=False))
-        payloads = [entry[0] for entry in entries]
+        results: list[AsyncResult] = list(starmap(self.pending.popleft, repeat((), number)))
+        self.waiting.update(zip(count(self.items_taken), results, strict=False))
+        payloads = asked(results)
         self.bytes_fed += sum(map(self._size, payloads))
-        return payloads, entries[0][1]
+        return payloads, submissions(results[:1])[0]
 
     def settle(self, first: int, number: int, kind: int, payloads: list[Any]) -> list[int]:
         """Take the outcome of calls; return when they were submitted, ns."""
-        entries = list(map(self.waiting.pop, range(first, first + number)))
+        results = list(map(self.waiting.pop, range(first, first + number)))
         self.items_done += number
-        results = [entry[2] for entry in entries]
-        fill(results, kind, payloads)
-        self._told += results
-        return [entry[1] for entry in entries]
+        self._told.append((results, kind, payloads))
+        return submissions(results)
 
-    def part(self, result: AsyncResult) -> tuple[int | None, Entry] | None:
-        """Let a call go that has no outcome yet; return its item's number, None if not taken.
+    def part(self, result: AsyncResult) -> tuple[bool, int | None]:
+        """Let a call go, and tell whether it had no outcome yet; return its item's number, too.
 
-        It is looked for from both ends: many are cancelled in the order of their calls, or against
-        it.
+        That is None if it was not taken. It is looked for from both ends: many are cancelled in the
+        order of their calls, or against it.
         """
         pending, waiting = self.pending, self.waiting
         last = len(pending) - 1  # others append meanwhile
         for step in range(last + 1):
             for place in (step, last - step):
-                entry = pending[place]
-                if entry[2] is result:
+                if pending[place] is result:
                     del pending[place]
                     self.taken(1, 1)
                     self.items_done += 1
-                    return None, entry
+                    return True, None
         for ends in zip(waiting.items(), reversed(waiting.items()), strict=True):
-            for index, entry in ends:
-                if entry[2] is result:
+            for index, other in ends:
+                if other is result:
                     self.items_done += 1
                     del waiting[index]
-                    return index, entry
-        return None
+                    return True, index
+        return False, None
 
     def apart(self) -> Stream:
         """Return another one, for calls that don't come after those of this one."""
@@ -160,14 +153,15 @@ class Stream(Job):
     def finish(self, callbacks: Callbacks) -> None:
         """Say that results are there."""
         told, self._told = self._told, []
-        tell_all(told, callbacks)
+        for results, kind, payloads in told:
+            tell_all(results, kind, payloads, callbacks)
 
     def refuse(self, error: BaseException) -> None:
         """Give all that is pending an error, for any thread: nobody will take it."""
         while self.pending:
             try:
-                result: AsyncResult = self.pending.popleft()[2]
+                result: AsyncResult = self.pending.popleft()
             except IndexError:  # another thread took the last one
                 return
-            fill([result], PARENT_ERROR, [error])
+            result.receive(0, 1, PARENT_ERROR, [error])
             result.tell()
