@@ -34,6 +34,9 @@ _kept: tuple[int, ...] = ()
 _stdin: object = None
 _unsettled = False
 
+# How many forks there are between this process and the one in which this was imported.
+forks = 0
+
 
 def register(owner: ForkAware) -> None:
     """Have `owner.after_fork_in_child()` called in every forked child, while it is referenced."""
@@ -98,8 +101,9 @@ def settle() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _kept, _stdin, _unsettled  # noqa: PLW0603
+    global _kept, _stdin, _unsettled, forks  # noqa: PLW0603
     _unsettled = True
+    forks += 1
     _kept = _forking.pop(get_ident(), ())
     if _kept:
         # A worker: multiprocessing would close the parent's input here, and wait for ever if one of

@@ -97,7 +97,7 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        return self._apply(func, args, kwds, Terms(timeout, retries), wait=True).get()
+        return self._apply(func, args, kwds, timeout, retries, wait=True).get()
 
     def apply_async(
         self,
@@ -121,28 +121,29 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        return self._apply(func, args, kwds, Terms(timeout, retries), callback, error_callback)
+        return self._apply(func, args, kwds, timeout, retries, callback, error_callback)
 
     def _apply(
         self,
         func: Callable[..., Any],
         args: Iterable[Any],
         kwds: Mapping[str, Any],
-        terms: Terms,
+        timeout: float | None,
+        retries: int | None,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
-        usual = terms.timeout is None and terms.retries is None
+        usual = timeout is None and retries is None
         result = AsyncResult(self, core.decoder, callback, error_callback)
         call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
         if usual and core.singles.append(func, call, item, result, wait=wait):
             return result
         with Calling(core):
             self._check_running()
-            timeout, retries, _ = terms.resolved(self)
+            timeout, retries, _ = Terms(timeout, retries).resolved(self)
             function = self._function(JobKind.APPLY, func, result)
             if function is None:
                 return result

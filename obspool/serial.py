@@ -34,6 +34,7 @@ LARGE_BYTES = 1 << 16
 ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 _SMALL_ATOMS = ATOMS - {bytes}  # as far as their size matters here
+_are_small_atoms = _SMALL_ATOMS.issuperset
 
 _FLAT = frozenset({tuple, list})
 
@@ -86,11 +87,11 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
     kind = type(value)
     if kind in _FLAT:
         simple = len(value) < _FEW and (
-            _SMALL_ATOMS.issuperset(map(type, value))
+            _are_small_atoms(map(type, value))
             or (ATOMS.issuperset(map(type, value)) and not any(map(_is_large, value)))
         )
     else:
-        simple = kind in ATOMS and not _is_large(value)
+        simple = kind in _SMALL_ATOMS or (kind is bytes and len(value) < LARGE_BYTES)
     if simple:
         return _dumps(value, PROTOCOL)
     try:

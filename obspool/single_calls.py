@@ -7,10 +7,10 @@ all else ───────────────────────�
 
 from __future__ import annotations
 
-import os
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from obspool import _fork
 from obspool.jobs import PARENT_ERROR
 from obspool.streams import Stream
 
@@ -36,7 +36,9 @@ class SingleCalls:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._engine = loop.engine
-        self._pid = os.getpid()
+        self._encode = loop.engine.encode
+        self._encode_function = loop.engine.encode_function
+        self._forks = _fork.forks
         self.stream: Stream | None = None
 
     def append(
@@ -46,7 +48,7 @@ class SingleCalls:
         item: Any,
         result: AsyncResult,
         *,
-        wait: bool = False,
+        wait: bool,
     ) -> bool:
         """Append a call to the stream that is open, or have it served as such a call.
 
@@ -65,13 +67,13 @@ class SingleCalls:
             stream is None
             or stream.func is not func
             or stream.call != call
-            or self._pid != os.getpid()
-            or self._engine.encode_function(func) is not stream.function
+            or self._forks != _fork.forks
+            or self._encode_function(func) is not stream.function
         ):
             return False
         began = monotonic_ns()
         try:
-            payload = self._engine.encode(item, copy=not wait)
+            payload = self._encode(item, copy=not wait)
         except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
             return False
         if not began & 15:  # of about every sixteenth, by the clock's last digits

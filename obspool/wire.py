@@ -13,6 +13,7 @@ has a record of four numbers for a table.
 
 from __future__ import annotations
 
+import io
 import marshal
 import mmap
 import socket
@@ -51,6 +52,8 @@ CHANNEL_BYTES = 1 << 20
 # For send(): a program that restored SIGPIPE's default must not die of one that has gone.
 NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
+_PLAIN = frozenset({bytes})  # what most payloads are
+
 _IOV = 512  # below every system's IOV_MAX
 
 
@@ -79,6 +82,10 @@ def _layout(
     pickles: list[Any] = []
     buffers: list[Any] = []
     for index, payloads in enumerate(payload_lists):
+        if _PLAIN.issuperset(map(type, payloads)):
+            lengths.append(list(map(len, payloads)))
+            pickles += payloads
+            continue
         sizes: list[int] = []
         for position, payload in enumerate(payloads):
             if isinstance(payload, Packed):
@@ -378,15 +385,15 @@ def _open(
         return Received(kind, _RECORD.unpack_from(body), [[bytes(body[table:])]], size)
     records, lengths, packed = marshal.loads(body[:table])  # noqa: S302 - as above
     data = body[table:]
-    small = bytes(data) if shared or len(data) < IN_PLACE_BYTES else None
     payloads: list[list[Any]] = []
-    position = 0
-    for sizes in lengths:
-        ends = list(accumulate(sizes, initial=position))
-        position = ends[-1]
-        if small is not None:
-            payloads.append([small[a:b] for a, b in pairwise(ends)])
-        else:
+    if shared or len(data) < IN_PLACE_BYTES:
+        read = io.BytesIO(data).read  # a third of the time that slices take
+        payloads += [list(map(read, sizes)) for sizes in lengths]
+    else:
+        position = 0
+        for sizes in lengths:
+            ends = list(accumulate(sizes, initial=position))
+            position = ends[-1]
             payloads.append(
                 [
                     data[a:b] if b - a >= IN_PLACE_BYTES else bytes(data[a:b])

@@ -48,13 +48,11 @@ from obspool.engines.starter import Starter, exit_code, reap
 from obspool.engines.template import MANY, Template
 from obspool.engines.waker import Waker
 from obspool.errors import StackUnavailableError
-from obspool.functions import Function, Functions
+from obspool.functions import Functions
 from obspool.memory import resident_bytes
 from obspool.messages import INTERRUPT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from obspool.engines.sampler import Sampler
     from obspool.messages import Batch
 
@@ -84,7 +82,8 @@ class ProcessEngine:
         self.start_method: str = plan.context.get_start_method()
         self._stacks = Stacks(self.start_method)
         self._plan = plan = replace(plan, stacks=self._stacks.file)
-        self._functions = Functions(self.start_method)
+        # No methods of its own for this, nor for `encode`: one more call for each item.
+        self.encode_function = Functions(self.start_method).encode
         self._workers: dict[WorkerId, LocalWorker] = {}
         self._made: deque[LocalWorker | StartFailed] = deque()
         self._ready_events: list[Event] = []
@@ -318,11 +317,6 @@ class ProcessEngine:
         """How often looking at workers failed."""
         return self._starter.troubles
 
-    def encode_function(self, function: Callable[..., Any]) -> Function:
-        """Pickle the function, by reference where that is right."""
-        return self._functions.encode(function)
-
-    # No methods of its own: each would be one more call for each item.
     encode = staticmethod(serial.dumps)
     decode = staticmethod(serial.loads)
     size = staticmethod(serial.size_of)
