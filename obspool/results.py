@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from obspool.callbacks import Callbacks
     from obspool.decoding import Decoder
+    from obspool.jobs import Job
 
 
 # A caller of `map` is woken to decode what came when so many parts or items wait for it, or large
@@ -160,20 +161,20 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
                 outcome = _Failure(error)
             if self._decoded is _UNDECODED:  # another thread may have been faster: one object for all
                 self._decoded = outcome
-            self._forget()
+            self._payload = None
         return self._decoded
-
-    def _forget(self) -> None:
-        """Drop what the outcome was made from."""
-        self._payload = None
 
     def _make(self) -> Any:
         return self._decode(self._payload)
 
     # -- the call's own side
 
-    def ask(self, payload: Any, submitted: int) -> None:
-        """Take the arguments as a payload, and when they were submitted (CLOCK_MONOTONIC in ns)."""
+    def ask(self, job: Job, payload: Any, submitted: int) -> None:
+        """Take the job, the arguments as a payload, and when they were submitted.
+
+        That is CLOCK_MONOTONIC in ns.
+        """
+        self._job = job
         self._payload = payload
         self._submitted = submitted
 
@@ -372,5 +373,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         del self._values[self._length :]
         return self._values
 
-    def _forget(self) -> None:
+    def _outcome(self) -> Any:
+        outcome = super()._outcome()
         self._values = []
+        return outcome

@@ -34,7 +34,6 @@ LARGE_BYTES = 1 << 16
 ATOMS: frozenset[type] = frozenset({int, float, bool, str, bytes, complex, type(None)})
 
 _SMALL_ATOMS = ATOMS - {bytes}  # as far as their size matters here
-_are_small_atoms = _SMALL_ATOMS.issuperset
 
 _FLAT = frozenset({tuple, list})
 
@@ -85,9 +84,15 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
         Exception: whatever pickle raised, when cloudpickle couldn't pickle it either.
     """
     kind = type(value)
+    if kind is tuple and len(value) < _FEW:
+        for element in value:  # the arguments of a call: so few that a loop is faster than `map`
+            if type(element) not in _SMALL_ATOMS:
+                break
+        else:
+            return _dumps(value, PROTOCOL)
     if kind in _FLAT:
         simple = len(value) < _FEW and (
-            _are_small_atoms(map(type, value))
+            _SMALL_ATOMS.issuperset(map(type, value))
             or (ATOMS.issuperset(map(type, value)) and not any(map(_is_large, value)))
         )
     else:
@@ -124,6 +129,8 @@ def _joined(pickled: bytes | memoryview | Chunks) -> bytes | memoryview:
 
 def size_of(payload: Payload) -> int:
     """Return the bytes that travel for this payload."""
+    if type(payload) is bytes:
+        return len(payload)
     if isinstance(payload, Packed):
         return size_of(payload.data) + sum(map(len, payload.buffers))
     return sum(map(len, payload)) if isinstance(payload, Chunks) else len(payload)

@@ -7,6 +7,7 @@ all else ───────────────────────�
 
 from __future__ import annotations
 
+from sys import modules
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,10 @@ class SingleCalls:
             or stream.func is not func
             or stream.call != call
             or self._forks != _fork.forks
-            or self._encode_function(func) is not stream.function
+            or not (
+                getattr(modules.get(stream.module), stream.name, None) is func
+                or self._encode_function(func) is stream.function
+            )
         ):
             return False
         began = monotonic_ns()
@@ -78,7 +82,7 @@ class SingleCalls:
             return False
         if not began & 15:  # of about every sixteenth, by the clock's last digits
             stream.encode_time = monotonic_ns() - began
-        result.ask(payload, began)
+        result.ask(stream, payload, began)
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
             self._hand_in(stream.apart(), result)
             return True
@@ -86,7 +90,6 @@ class SingleCalls:
             return False
         if wait and not stream.timeout and self._serve(stream, result):
             return True
-        result.attach(stream)
         stream.pending.append(result)
         if stream.fed:  # it has ended meanwhile, maybe without this call
             self.stream = None
@@ -150,7 +153,7 @@ class SingleCalls:
         began = monotonic_ns()
         payload = engine.encode(item, copy=not wait)
         stream.encode_time = monotonic_ns() - began if engine.pickles else 0
-        result.ask(payload, began)
+        result.ask(stream, payload, began)
         small = type(payload) is bytes and len(payload) <= SMALL_BYTES
         if wait and small and not timeout and self._serve(stream, result):
             return
@@ -158,7 +161,7 @@ class SingleCalls:
             self._hand_in(stream, result)
             return
         self.stream = None
-        result.attach(stream)
+        stream.module, stream.name = func.__module__, func.__qualname__
         stream.pending.append(result)
         loop.post(loop.submit, stream)
         self.stream = stream  # only now: others append to what the scheduler knows

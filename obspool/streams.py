@@ -45,11 +45,13 @@ class Stream(Job):
 
     Attributes:
         func: what is called.
+        module: where it is, if it can be shared: the same as long as it is there under its name.
+        name: see `module`.
         encode_time: how long one of the calls took to pickle, ns: a sample for all.
         waiting: calls by their item's number, from when they are taken.
     """
 
-    __slots__ = ("_size", "_told", "encode_time", "func", "waiting")
+    __slots__ = ("_size", "_told", "encode_time", "func", "module", "name", "waiting")
 
     shared = True
 
@@ -68,6 +70,8 @@ class Stream(Job):
             JobKind.APPLY, function, call, 1, _NOBODY, retries=retries, timeout=timeout
         )
         self.func = func
+        self.module: Any = None
+        self.name = ""
         self.encode_time = 0
         self.waiting: dict[int, AsyncResult] = {}
         self._size = size
