@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 AHEAD_TIME = 20_000_000
 PREFETCH_TIME = 10_000_000
 
+# Work (ns) that is not divided among workers: a message costs more than one has by the other's help.
+SHARE_TIME = 500_000
+
 # While a pool is paused, workers that would not give back are asked again after this (ns).
 HOLD_AFTER = 5_000_000
 
@@ -242,7 +245,7 @@ class Scheduler:
             self._engine.reclaim(worker.id, line)
             return
         _, stream, result = loan.call
-        job = stream.apart()
+        job = stream.apart(stream.size)
         job.pending.append(result)
         job.fed = True
         self._ledger.submit(job)
@@ -316,6 +319,8 @@ class Scheduler:
             return 0
         waiting = len(job.pending) + len(self._queue)
         share = max(1, -(-waiting // workers))
+        if pace is not None:
+            share = max(share, round(SHARE_TIME / (pace + 1)))
         return int(min(goal - worker.tasks, BATCH_TASKS, worker.tasks_left, share))
 
     def _take(self, job: Job, room: int) -> Sent | None:
@@ -384,9 +389,10 @@ class Scheduler:
         function = worker.outstanding[0].job.function  # without any: an answer to no question
         done = self._ledger.accept(worker, event.parts)
         if done:
-            pace, worker.busy = worker.busy / done, 0
-            before = self._pace.get(function.number)
-            self._pace[function.number] = pace if before is None else (before + pace) / 2
+            # The mean of these and of one before: many count for more than one that was disturbed.
+            before = self._pace.get(function.number, worker.busy / done)
+            self._pace[function.number] = (before + worker.busy) / (1 + done)
+            worker.busy = 0
             self._recorder.observe("task_result_wait", now - event.ended, done)
             if not function.kept and len(self._pace) > KNOWN_PACES:
                 self._pace.clear()

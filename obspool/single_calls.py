@@ -84,7 +84,7 @@ class SingleCalls:
             stream.encode_time = monotonic_ns() - began
         result.ask(stream, payload, began)
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
-            self._hand_in(stream.apart(), result)
+            self._hand_in(stream.apart(self._engine.size), result)
             return True
         if self._loop.close_asked:
             return False
@@ -162,6 +162,7 @@ class SingleCalls:
             return
         self.stream = None
         stream.module, stream.name = func.__module__, func.__qualname__
+        stream.size = len  # as small ones that pickle has made
         stream.pending.append(result)
         loop.post(loop.submit, stream)
         self.stream = stream  # only now: others append to what the scheduler knows

@@ -47,11 +47,12 @@ class Stream(Job):
         func: what is called.
         module: where it is, if it can be shared: the same as long as it is there under its name.
         name: see `module`.
+        size: gives the bytes of a payload.
         encode_time: how long one of the calls took to pickle, ns: a sample for all.
         waiting: calls by their item's number, from when they are taken.
     """
 
-    __slots__ = ("_size", "_told", "encode_time", "func", "module", "name", "waiting")
+    __slots__ = ("_told", "encode_time", "func", "module", "name", "size", "waiting")
 
     shared = True
 
@@ -65,7 +66,7 @@ class Stream(Job):
         retries: int = 0,
         timeout: float = 0.0,
     ) -> None:
-        """Make one that is open; `size` gives the bytes of a payload."""
+        """Make one that is open."""
         super().__init__(
             JobKind.APPLY, function, call, 1, _NOBODY, retries=retries, timeout=timeout
         )
@@ -74,7 +75,7 @@ class Stream(Job):
         self.name = ""
         self.encode_time = 0
         self.waiting: dict[int, AsyncResult] = {}
-        self._size = size
+        self.size = size
         self._told: list[tuple[list[AsyncResult], int, list[Any]]] = []
 
     @property
@@ -98,7 +99,7 @@ class Stream(Job):
     def task_bytes(self) -> int:
         """Return the mean size of a call's payload, at least 1."""
         if not self.items_taken:
-            return self._size(asked([self.pending[0]])[0]) + 1
+            return self.size(asked([self.pending[0]])[0]) + 1
         return self.bytes_fed // self.items_taken + 1
 
     def look(self) -> None:
@@ -112,7 +113,7 @@ class Stream(Job):
         results: list[AsyncResult] = list(starmap(self.pending.popleft, repeat((), number)))
         self.waiting.update(zip(count(self.items_taken), results, strict=False))
         payloads = asked(results)
-        self.bytes_fed += sum(map(self._size, payloads))
+        self.bytes_fed += sum(map(self.size, payloads))
         return payloads, submissions(results[:1])[0]
 
     def settle(self, first: int, number: int, kind: int, payloads: list[Any]) -> list[int]:
@@ -145,11 +146,11 @@ class Stream(Job):
                     return True, index
         return False, None
 
-    def apart(self) -> Stream:
+    def apart(self, size: Callable[[Any], int]) -> Stream:
         """Return another one, for calls that don't come after those of this one."""
         return Stream(
             *(self.func, self.function, self.call),
-            size=self._size,
+            size=size,
             retries=self.retries,
             timeout=self.timeout,
         )
