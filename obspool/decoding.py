@@ -34,6 +34,10 @@ class Decoder:
         self._store: Callable[[int], None] | None = None
 
     def __call__(self, payload: Any) -> Any:
+        """Decode one payload: see `one`."""
+        return self.one(payload)
+
+    def one(self, payload: Any) -> Any:
         """Decode one payload.
 
         Of quick ones about every sixteenth counts, for all: by the clock's last digits.

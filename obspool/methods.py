@@ -136,11 +136,15 @@ class Methods:
         wait: bool = False,
     ) -> AsyncResult:
         core = self._live()
-        usual = timeout is None and retries is None
-        result = AsyncResult(self, core.decoder, callback, error_callback)
         call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-        if usual and core.singles.append(func, call, item, result, wait=wait):
-            return result
+        usual = timeout is None and retries is None
+        if usual:
+            appended = core.singles.append(
+                self, func, call, item, callback, error_callback, wait=wait
+            )
+            if appended is not None:
+                return appended
+        result = AsyncResult(self, core.decoder, callback, error_callback)
         with Calling(core):
             self._check_running()
             timeout, retries, _ = Terms(timeout, retries).resolved(self)

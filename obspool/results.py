@@ -5,6 +5,8 @@ signal handler may interrupt a caller anywhere), and decodes nothing. Values are
 asks for them, or by the thread of callbacks.
 """
 
+# ruff: noqa: SLF001 - some functions do for many results what methods do for one
+
 from __future__ import annotations
 
 import multiprocessing.pool as mp_pool
@@ -78,9 +80,12 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
     def __init__(
         self,
         pool: Any,
-        decode: Decoder,
+        decode: Callable[[Any], Any],
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        job: Job | None = None,
+        payload: Any = None,
+        submitted: int = 0,
     ) -> None:
         self._pool = pool  # alive as long as it works for this result, as in the stdlib
         self._decode = decode
@@ -89,7 +94,9 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._told = False
         self._error: tuple[int, Any] | None = None
         self._decoded = _UNDECODED
-        self._job = None
+        self._job = job
+        self._payload = payload
+        self._submitted = submitted
 
     def ready(self) -> bool:
         """Return whether the call has completed."""
@@ -149,17 +156,19 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         """Decode, once; return the value, or a failure."""
         if self._decoded is _UNDECODED:
             outcome: Any
+            error = self._error
             try:
-                if self._error is None:
+                if error is None:
                     outcome = self._make()
-                elif self._error[0] == PARENT_ERROR:
-                    outcome = _Failure(self._error[1])
+                elif error[0] == PARENT_ERROR:
+                    outcome = _Failure(error[1])
                 else:
-                    outcome = _Failure(self._decode(self._error[1]))
-            except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
-                self._error = (PARENT_ERROR, error)
-                outcome = _Failure(error)
-            if self._decoded is _UNDECODED:  # another thread may have been faster: one object for all
+                    outcome = _Failure(self._decode(error[1]))
+            except Exception as failure:  # noqa: BLE001 - what unpickling raised is the outcome
+                outcome = _Failure(failure)
+                error = (PARENT_ERROR, failure)
+            if self._decoded is _UNDECODED:  # else another thread was faster: one object for all
+                self._error = error
                 self._decoded = outcome
             self._payload = None
         return self._decoded
@@ -237,12 +246,12 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
 
 def asked(results: list[AsyncResult]) -> list[Any]:
     """Return the payloads of single calls."""
-    return [result._payload for result in results]  # noqa: SLF001 - its own module
+    return [result._payload for result in results]
 
 
 def submissions(results: list[AsyncResult]) -> list[int]:
     """Return when single calls were submitted, CLOCK_MONOTONIC in ns."""
-    return [result._submitted for result in results]  # noqa: SLF001 - its own module
+    return [result._submitted for result in results]
 
 
 def tell_all(
@@ -281,6 +290,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
         return_exceptions: bool = False,
     ) -> None:
         super().__init__(pool, decode, callback, error_callback)
+        self._decode_many = decode.many
         self._returns_errors = return_exceptions
         self._parts: dict[int, tuple[int, int, list[Any]]] = {}
         self._values: list[Any] = []  # what is decoded, in its place
@@ -335,7 +345,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 elif kind == Kind.LIST:
                     decoded = decode(payloads[0])
                 else:
-                    decoded = decode.many(payloads)
+                    decoded = self._decode_many(payloads)
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
                 if not self._returns_errors:
                     self._error = self._error or (PARENT_ERROR, error)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 AHEAD_TIME = 20_000_000
 PREFETCH_TIME = 10_000_000
 
-# Work (ns) that is not divided among workers: a message costs more than one has by the other's help.
+# Work (ns) that isn't divided among workers: a message costs more than the others' help is worth.
 SHARE_TIME = 500_000
 
 # While a pool is paused, workers that would not give back are asked again after this (ns).

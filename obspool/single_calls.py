@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
 from obspool.jobs import PARENT_ERROR
+from obspool.results import AsyncResult
 from obspool.streams import Stream
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from obspool.functions import Function
     from obspool.loop import Loop
-    from obspool.results import AsyncResult
 
 # A larger item isn't sent by a caller's thread: a channel need not take it at once. Nor does it
 # share a stream, whose batches are measured by the mean.
@@ -37,6 +37,7 @@ class SingleCalls:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._engine = loop.engine
+        self._decode = loop.decoder.one
         self._encode = loop.engine.encode
         self._encode_function = loop.engine.encode_function
         self._forks = _fork.forks
@@ -44,24 +45,28 @@ class SingleCalls:
 
     def append(
         self,
+        pool: Any,
         func: Callable[..., Any],
         call: int,
         item: Any,
-        result: AsyncResult,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
         *,
         wait: bool,
-    ) -> bool:
+    ) -> AsyncResult | None:
         """Append a call to the stream that is open, or have it served as such a call.
 
         Args:
+            pool: alive as long as it works for this call.
             func: what is called.
             call: how.
             item: its arguments.
-            result: what the caller gets.
+            callback: called with the result.
+            error_callback: called with the error.
             wait: the caller waits for it, and changes nothing meanwhile.
 
         Returns:
-            Whether it is one of such calls.
+            What the caller gets; None: it is no such call.
         """
         stream = self.stream
         if (
@@ -74,22 +79,22 @@ class SingleCalls:
                 or self._encode_function(func) is stream.function
             )
         ):
-            return False
+            return None
         began = monotonic_ns()
         try:
             payload = self._encode(item, copy=not wait)
         except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
-            return False
+            return None
         if not began & 15:  # of about every sixteenth, by the clock's last digits
             stream.encode_time = monotonic_ns() - began
-        result.ask(stream, payload, began)
+        if self._loop.close_asked:
+            return None
+        result = AsyncResult(pool, self._decode, callback, error_callback, stream, payload, began)
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
             self._hand_in(stream.apart(self._engine.size), result)
-            return True
-        if self._loop.close_asked:
-            return False
+            return result
         if wait and not stream.timeout and self._serve(stream, result):
-            return True
+            return result
         stream.pending.append(result)
         if stream.fed:  # it has ended meanwhile, maybe without this call
             self.stream = None
@@ -97,7 +102,7 @@ class SingleCalls:
         elif stream.hungry:
             stream.hungry = False
             self._engine.wake()
-        return True
+        return result
 
     def _serve(self, stream: Stream, result: AsyncResult) -> bool:
         """Have a call served by a worker that is lent; return whether one was there."""

@@ -83,8 +83,9 @@ def _layout(
     buffers: list[Any] = []
     for index, payloads in enumerate(payload_lists):
         if _PLAIN.issuperset(map(type, payloads)):
-            lengths.append(list(map(len, payloads)))
-            pickles += payloads
+            plain: Sequence[Any] = payloads
+            lengths.append(list(map(len, plain)))
+            pickles += plain
             continue
         sizes: list[int] = []
         for position, payload in enumerate(payloads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,35 @@ def test_items_of_their_own_travel_by_the_hundred(counts: Counts, pool: Any) -> 
     assert counts.calls["send"] < 400
     assert counts.calls["receive"] < 1000
     assert counts.calls["_round"] < 1500
+
+
+def test_calls_travel_by_the_hundred(counts: Counts, pool: Any) -> None:
+    """20,000 calls of a function: a pickle each way for each, but few messages and few wake-ups."""
+    counts.count(ProcessEngine, "wake")
+    pool.pause()
+    results = [pool.apply_async(work.identity, (number,)) for number in range(20_000)]
+    assert counts.calls["wake"] < 100
+    pool.resume()
+    assert [result.get() for result in results] == list(range(20_000))
+    assert counts.calls["encode"] == 20_000
+    assert counts.calls["decode"] == 20_000
+    assert counts.calls["send"] < 200
+    assert counts.calls["_round"] < 1000
+
+
+def test_a_call_is_one_object_to_the_collector(pool: Any) -> None:
+    """Its result: beside it, and in it, there is nothing to look at."""
+    pool.apply_async(work.identity, (0,)).get()
+    pool.pause()
+    gc.collect()
+    before = len(gc.get_objects())
+    results = [pool.apply_async(work.identity, (number,)) for number in range(2000)]
+    gc.collect()
+    assert len(gc.get_objects()) - before < 2200
+    pool.resume()
+    assert [result.get() for result in results] == list(range(2000))
+    gc.collect()
+    assert len(gc.get_objects()) - before < 2200
 
 
 def test_a_default_map_takes_a_pickle_for_each_chunk(counts: Counts, pool: Any) -> None:
