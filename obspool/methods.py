@@ -97,7 +97,15 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        return self._apply(func, args, kwds, timeout, retries, wait=True).get()
+        call, item = Call.STAR, args
+        if kwds:
+            call, item = Call.FULL, (args, kwds)
+        result = None
+        if timeout is None and retries is None:
+            result = self._live().singles.append(self, func, call, item, wait=True)
+        if result is None:
+            result = self._begin(func, call, item, Terms(timeout, retries), wait=True)
+        return result.get()
 
     def apply_async(
         self,
@@ -121,33 +129,36 @@ class Methods:
             timeout: see the class.
             retries: see the class.
         """
-        return self._apply(func, args, kwds, timeout, retries, callback, error_callback)
+        call, item = Call.STAR, args
+        if kwds:
+            call, item = Call.FULL, (args, kwds)
+        result = None
+        if timeout is None and retries is None:  # the short way, of which every step counts
+            singles = self._live().singles
+            result = singles.append(self, func, call, item, callback, error_callback)
+        if result is None:
+            terms = Terms(timeout, retries)
+            result = self._begin(func, call, item, terms, callback, error_callback)
+        return result
 
-    def _apply(
+    def _begin(
         self,
         func: Callable[..., Any],
-        args: Iterable[Any],
-        kwds: Mapping[str, Any],
-        timeout: float | None,
-        retries: int | None,
+        call: int,
+        item: Any,
+        terms: Terms,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         wait: bool = False,
     ) -> AsyncResult:
+        """Make a call that doesn't go the way of the last one."""
         core = self._live()
-        call, item = (Call.FULL, (args, kwds)) if kwds else (Call.STAR, args)
-        usual = timeout is None and retries is None
-        if usual:
-            appended = core.singles.append(
-                self, func, call, item, callback, error_callback, wait=wait
-            )
-            if appended is not None:
-                return appended
         result = AsyncResult(self, core.decoder, callback, error_callback)
+        usual = terms.timeout is None and terms.retries is None
         with Calling(core):
             self._check_running()
-            timeout, retries, _ = Terms(timeout, retries).resolved(self)
+            timeout, retries, _ = terms.resolved(self)
             function = self._function(JobKind.APPLY, func, result)
             if function is None:
                 return result

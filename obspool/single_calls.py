@@ -49,10 +49,10 @@ class SingleCalls:
         func: Callable[..., Any],
         call: int,
         item: Any,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
         *,
-        wait: bool,
+        wait: bool = False,
     ) -> AsyncResult | None:
         """Append a call to the stream that is open, or have it served as such a call.
 
