@@ -292,7 +292,7 @@ def test_thousands_of_calls_are_cancelled_in_either_order(pool: Pool, step: int)
     began = time.monotonic()
     for result in results[::step]:
         result.cancel()
-    assert pool.stats().jobs_in_progress == 0
+    poll(lambda: pool.stats().jobs_in_progress == 0)  # it doesn't wait for long
     assert time.monotonic() - began < 5
     pool.resume()
 
