@@ -25,9 +25,9 @@ _log = logging.getLogger("obspool")
 _FORK_WARNING = r"This process \(pid=\d+\) is multi-threaded, use of fork\(\) may lead to deadlocks"
 
 
-# How often (and seconds between) an exit code is asked for that must be there in a moment.
-_REAP_ATTEMPTS = 100
-_REAP_PAUSE = 0.002
+# How often (and seconds between) what must be so in a moment is tried again.
+_ATTEMPTS = 100
+_PAUSE = 0.002
 
 
 class Starter:
@@ -118,7 +118,15 @@ def start_unlisted(process: Any) -> None:
         Exception: whatever the start raised.
     """
     allow_fork_with_threads()
-    adopt(process, process._Popen(process))  # noqa: SLF001
+    for _ in range(_ATTEMPTS):
+        try:
+            popen = process._Popen(process)  # noqa: SLF001
+            break
+        except ConnectionRefusedError:  # multiprocessing's server has just ended: it will see that
+            time.sleep(_PAUSE)
+    else:
+        popen = process._Popen(process)  # noqa: SLF001
+    adopt(process, popen)
 
 
 def adopt(process: Any, popen: Any) -> None:
@@ -139,14 +147,14 @@ def reap(process: Any) -> int | None:
     Another thread may be reaping it, and then has its exit code in a moment. A task may have closed
     all descriptors, the sentinel among them: nothing can be said to such a worker any more.
     """
-    for attempt in range(_REAP_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         code = exit_code(process)
         if code is not None:
             break
-        if attempt == _REAP_ATTEMPTS // 2:
+        if attempt == _ATTEMPTS // 2:
             with suppress(OSError):
                 process.kill()
-        time.sleep(_REAP_PAUSE)
+        time.sleep(_PAUSE)
     else:
         return None
     process.join(timeout=0)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
 import psutil
@@ -201,3 +202,22 @@ def test_threads_that_ask_at_once_are_all_told() -> None:
         for asker in askers:
             asker.join()
         assert told == [code] * 4
+
+
+def test_a_fork_server_that_has_just_ended_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until multiprocessing sees that, and starts another one."""
+    connect = forkserver.connect_to_new_process
+    refused = 0
+
+    def refuse_at_first(descriptors: list[int]) -> tuple[int, int]:
+        nonlocal refused
+        if refused < 3:
+            refused += 1
+            raise ConnectionRefusedError(111, "Connection refused")
+        found: tuple[int, int] = connect(descriptors)
+        return found
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", refuse_at_first)
+    with Pool(1, context=multiprocessing.get_context("forkserver")) as pool:
+        assert pool.apply(work.double, (2,)) == 4
+    assert refused == 3
