@@ -117,7 +117,7 @@ class Loan:
         if line.ask(stream.function.number, stream.call, number, submitted, payload):
             self.sent = number
             answer = line.answer(number, PATIENCE)
-            if answer is not None:
+            if answer is not None and not self.left:
                 kind, _, ended, found = answer
                 now, size = monotonic_ns(), len(payload)
                 self.served.append(

@@ -239,12 +239,12 @@ class Scheduler:
 
     def _take_over(self, loan: Loan) -> None:
         """Take over a worker, and the call that its caller has left without an answer."""
-        worker, line = loan.worker, loan.line
-        if loan.call is None or loan.call[0] < worker.next_seq:
+        worker, line, call = loan.worker, loan.line, loan.call
+        if call is None or call[0] < worker.next_seq:
             line.forget()
             self._engine.reclaim(worker.id, line)
             return
-        _, stream, result = loan.call
+        _, stream, result = call
         job = stream.apart(stream.size)
         job.pending.append(result)
         job.fed = True

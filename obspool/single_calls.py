@@ -76,7 +76,7 @@ class SingleCalls:
             or self._forks != _fork.forks
             or not (
                 getattr(modules.get(stream.module), stream.name, None) is func
-                or self._encode_function(func) is stream.function
+                or self._is_still(func, stream)
             )
         ):
             return None
@@ -103,6 +103,13 @@ class SingleCalls:
             stream.hungry = False
             self._engine.wake()
         return result
+
+    def _is_still(self, func: Callable[..., Any], stream: Stream) -> bool:
+        """Tell whether a function is what the stream's workers have, though not in its place."""
+        try:
+            return self._encode_function(func) is stream.function
+        except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
+            return False
 
     def _serve(self, stream: Stream, result: AsyncResult) -> bool:
         """Have a call served by a worker that is lent; return whether one was there."""

@@ -7,6 +7,7 @@ comes after the last.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import os
 import select
@@ -18,6 +19,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from obspool import _fork
+from obspool.worker.process import ignore_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +50,8 @@ def fork_each(
         For each its pid and pidfd, or why it isn't there.
     """
     pids: list[int | Exception] = [0] * len(kept)
+    # A Ctrl-C reaches all processes of the terminal: it waits until a child takes it as a worker.
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGINT,))
     for index, descriptors in enumerate(kept):
         _fork.keep(*descriptors)
         try:
@@ -57,11 +61,14 @@ def fork_each(
             continue
         if not pid:
             try:
+                ignore_interrupts()
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
                 run(index)
             finally:
                 os._exit(1)
         pids[index] = pid
     _fork.keep()
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     return [_watched(pid) if isinstance(pid, int) else pid for pid in pids]
 
 
@@ -70,8 +77,9 @@ def _watched(pid: int) -> tuple[int, int] | Exception:
     try:
         return pid, os.pidfd_open(pid)
     except OSError as error:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with suppress(OSError):  # it has ended, and somebody else reaps it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         return error
 
 
@@ -174,9 +182,9 @@ class Forked:
 
     def close(self) -> None:
         """Close the sentinel."""
-        if self.sentinel >= 0:
-            os.close(self.sentinel)
-            self.sentinel = -1
+        sentinel, self.sentinel = self.sentinel, -1  # first: no number is closed twice
+        if sentinel >= 0:
+            os.close(sentinel)
 
     __del__ = close
 
@@ -201,7 +209,7 @@ class Forked:
     def _ends_within(self, seconds: float | None) -> bool:
         waiting = select.poll()
         waiting.register(self.sentinel, select.POLLIN)
-        return bool(waiting.poll(None if seconds is None else seconds * 1000))
+        return bool(waiting.poll(None if seconds is None else max(0.0, seconds) * 1000))
 
 
 def is_known(process: Any) -> bool:

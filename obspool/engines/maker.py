@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # Of so many workers the ends that are of no use here may stay open for a while.
-_FEW = 32
+_FEW = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +120,8 @@ class Maker:
     ) -> list[LocalWorker | StartFailed] | None:
         """Ask the template; return what failed before that, None if all of it did."""
         workers, failed = self._prepare_all(ids, equipped=False)
+        if not workers:
+            return failed
         try:
             template.request(workers)
         except OSError:  # it is gone, or doesn't keep up
@@ -176,7 +178,12 @@ class Maker:
 
     def _fork(self, workers: list[LocalWorker]) -> list[LocalWorker | StartFailed]:
         allow_fork_with_threads()
-        forking.flush()
+        try:
+            forking.flush()
+        except Exception as error:  # noqa: BLE001 - the disk is full, or nobody reads any more
+            for worker in workers:
+                worker.close()
+            return [StartFailed(worker.id, error) for worker in workers]
         kept = [tuple(end.fileno() for end in worker.theirs) for worker in workers]
         # As many as there are CPUs start at once.
         free = 0 if self.gate is not None else len(os.sched_getaffinity(0))

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _ANSWER_TIME = 10.0
 
 # Workers that are asked for at once: as many descriptors go with them.
-MANY = 32
+MANY = 16
 _MOST_DESCRIPTORS = 4 * MANY
 _MESSAGE = 1 << 16  # bytes; none is nearly as long
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 class Waker:
     """An eventfd, or a pipe where there is none."""
 
+    _read = _write = -1  # should there be no descriptor left
+
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -44,5 +46,5 @@ class Waker:
 
     def __del__(self) -> None:
         """Close the descriptors: only now can no thread be about to write to them."""
-        for end in {self._read, self._write}:
+        for end in {self._read, self._write} - {-1}:
             os.close(end)

@@ -109,11 +109,7 @@ def main(spec: WorkerSpec) -> None:
     if sys.stdin is None:
         sys.stdin = _NO_INPUT
     threading.current_thread().name = "MainThread"  # under fork it was the parent's starter
-    # Through `_signal`: `signal` makes enumerations of its numbers, 0.1 ms in a new process.
-    if _signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C reaches all processes of the terminal; the caller's process decides what it means.
-        # A handler, not SIG_IGN, which programs that a task starts would inherit.
-        _signal.signal(signal.SIGINT, ignore)
+    ignore_interrupts()
     gc.freeze()  # what was inherited stays: a collection would touch, and so copy, all of it
     # The parent is gone, or has given this worker up:
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
@@ -198,6 +194,17 @@ def _loop(bench: Workbench) -> None:
                 return
             else:
                 runner.run(frames.pop().batch())
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C, unless the program has a handler of its own.
+
+    It reaches all processes of the terminal, and the caller's process decides what it means. By a
+    handler, not SIG_IGN, which programs that a task starts would inherit; and through `_signal`:
+    `signal` makes enumerations of its numbers, 0.1 ms in a new process.
+    """
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, ignore)
 
 
 def ignore(signum: int, frame: Any) -> None:

@@ -92,6 +92,7 @@ from obspool.engines import forking
 import multiprocessing
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 forking.Gate.open = lambda gate: time.sleep(60)
+os.environ["OBSPOOL_DISABLE"] = "1"
 pool = Pool(3, context=multiprocessing.get_context("fork"))
 print(*(process.pid for process in pool._pool), flush=True)
 time.sleep(60)
@@ -108,6 +109,35 @@ def test_those_that_wait_do_not_outlive_their_parent() -> None:
         assert all(map(psutil.pid_exists, pids))
         parent.kill()
         poll(lambda: all(map(process_gone, pids)))
+
+
+_INTERRUPTED = """
+import multiprocessing, os, signal, time
+from obspool import Pool
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+with Pool(6, context=multiprocessing.get_context("fork")) as pool:
+    signal.signal(signal.SIGINT, lambda *_: None)  # which workers don't inherit
+    os.killpg(0, signal.SIGINT)
+    pids = {process.pid for process in pool._pool}
+    deadline = time.monotonic() + 20
+    while any(worker.state != "idle" for worker in pool.stats().workers):
+        assert time.monotonic() < deadline
+    assert {process.pid for process in pool._pool} == pids
+print("as it was")
+"""
+
+
+def test_ctrl_c_ends_none_of_those_that_wait() -> None:
+    """It reaches all processes of the terminal."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.stdout.strip() == "as it was", done.stderr
 
 
 def test_without_a_descriptor_for_the_gate_all_start_at_once(
@@ -143,6 +173,40 @@ def test_a_first_worker_that_can_not_be_forked_is_tried_again(
         Pool(3, context=FORK)
     poll(lambda: set(psutil.Process().children()) <= before)
     assert forks == 3
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_child_that_can_not_be_watched_is_ended(
+    monkeypatch: pytest.MonkeyPatch, ignored: bool
+) -> None:
+    """Also where nobody waits for children: then it is gone before it is asked for."""
+    before = signal.getsignal(signal.SIGCHLD)
+    children = set(psutil.Process().children())
+
+    def none_left(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    if ignored:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pidfd_open", none_left)
+            with pytest.raises(OSError, match="Too many open files"):
+                Pool(3, context=FORK)
+        poll(lambda: set(psutil.Process().children()) <= children)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_output_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is buffered is written before a fork: a child would write it again."""
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(forking, "flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        Pool(3, context=FORK)
 
 
 def test_an_exit_code_that_somebody_else_was_told_is_unknown() -> None:
@@ -186,6 +250,15 @@ def test_a_handle_knows_how_its_process_ended(code: int) -> None:
     assert process_gone(child.pid)
     child.kill()  # nobody is there
     child.close()
+    child.close()
+
+
+def test_a_wait_of_less_than_no_time_is_over_at_once() -> None:
+    """As in the stdlib: who has a deadline for many waits for the rest of it."""
+    with Pool(1, context=FORK) as pool:
+        (process,) = pool._pool
+        process.join(-1)
+        assert process.is_alive()
 
 
 def test_threads_that_ask_at_once_are_all_told() -> None:

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from obspool import Pool, PoolBrokenError, WorkerLostError
-from obspool.engines import forking, template
+from obspool.claim_lock import ClaimLock
+from obspool.engines import forking, maker, template
 from obspool.engines.protocol import Plan
 from obspool.messages import Hooks
 from tests.helpers import poll, process_gone
@@ -253,6 +254,26 @@ def test_descriptors_that_run_out_leave_nobody_waiting(room: int) -> None:
             assert result.get(30) == [2 * item for item in range(8)]
         except PoolBrokenError as error:
             assert "Too many open files" in str(error)  # noqa: PT017
+
+
+def test_a_template_is_asked_for_nobody_when_nobody_could_be_prepared(
+    recycling: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For lack of a descriptor at that moment; later ones come from it."""
+    before = _template(recycling)
+    failures = 0
+
+    def rarely() -> ClaimLock:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise OSError(24, "Too many open files")
+        return ClaimLock()
+
+    monkeypatch.setattr(maker, "ClaimLock", rarely)
+    assert recycling.map(work.double, range(12), 1) == [2 * item for item in range(12)]
+    assert failures > 1
+    assert _template(recycling) == before
 
 
 def test_a_worker_has_no_descriptor_of_another(recycling: Pool) -> None:

@@ -302,3 +302,24 @@ def test_progress_of_what_never_ran(pool: Pool) -> None:
     unsendable = pool.apply_async(work.identity, (threading.Lock(),))
     unsendable.wait(10)
     assert unsendable.progress() == (1, 1, 1)
+
+
+def test_a_function_that_can_not_be_pickled_any_more_is_the_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its name has become another's, and by value it can't be sent: `get` says so, as at first."""
+    monkeypatch.setattr(work, "guarded", _guarded, raising=False)
+    with Pool(1) as pool:
+        _guarded.__module__, _guarded.__qualname__ = work.__name__, "guarded"
+        assert pool.apply_async(_guarded, (1,)).get(20) == 1
+        monkeypatch.setattr(work, "guarded", work.double)
+        result = pool.apply_async(_guarded, (1,))
+        with pytest.raises(TypeError, match="pickle"):
+            result.get(20)
+
+
+_LOCK = threading.Lock()
+
+
+def _guarded(item: int, _lock: Any = _LOCK) -> int:
+    return item
