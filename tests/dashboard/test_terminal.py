@@ -244,6 +244,8 @@ def test_steering(terminal: Terminal) -> None:
 @pytest.mark.parametrize("function", ["in_regex", "in_c_sleep", "in_hash"])
 def test_the_stack_of_a_worker_in_c_code(terminal: Terminal, function: str) -> None:
     """It runs no line of Python, and may hold the GIL: the stack is told, on a key told anew."""
+    if function == "in_hash" and stacks._DEAF_AFTER_FORK:
+        pytest.skip("Python 3.13.0 looks at no signals after a fork: it may be running Python code")
     with _pool("nightly", function, code=IN_C) as program:
         _top(terminal, "nightly", "--interval", "0.25")
         terminal.wait_for("nightly", function, "busy")
