@@ -58,6 +58,11 @@ def forbidden() -> Iterator[None]:
         _never.discard(get_ident())
 
 
+# How long a thread waits without looking up (seconds): Python looks at signals between bytecodes.
+# One that comes just before the wait, or to another thread, doesn't end it: a Ctrl-C would be lost.
+_MOMENT = 0.5
+
+
 class Waiters:
     """Threads that wait for something."""
 
@@ -67,7 +72,7 @@ class Waiters:
         self._locks: deque[Lock] = deque()
 
     def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until told, or the timeout (seconds) is over; return whether it is ready now.
+        """Wait until told, the timeout (seconds) is over, or a moment; return if it is ready now.
 
         Raises:
             RuntimeError: this thread is one for which others wait.
@@ -82,7 +87,8 @@ class Waiters:
         lock.acquire()
         self._locks.append(lock)
         # Asked again after the lock is there to be found: so nobody is told too early.
-        if not ready() and not lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+        limit = _MOMENT if timeout is None else min(max(0.0, timeout), _MOMENT)
+        if not ready() and not lock.acquire(timeout=limit):
             with suppress(ValueError):  # told at this very moment
                 self._locks.remove(lock)
         return ready()

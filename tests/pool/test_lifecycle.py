@@ -451,3 +451,34 @@ def test_signal_handlers_may_call_the_pool() -> None:
             signal.signal(signal.SIGALRM, before)
         assert made
         assert {result.get(GET) for result in made} == {6}
+
+
+@pytest.mark.parametrize("call", ["map", "apply", "imap"])
+def test_a_signal_that_does_not_wake_who_waits_is_noticed(call: str, tmp_path: Path) -> None:
+    """It came just before the wait or, as here, to another thread: the handler runs soon."""
+
+    class InterruptedHereError(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise InterruptedHereError
+
+    def interrupt() -> None:
+        poll(lambda: list(tmp_path.iterdir()))
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    calls: dict[str, Callable[[Pool], object]] = {
+        "map": lambda pool: pool.map(work.tell_and_wait, [str(tmp_path)], 1),
+        "apply": lambda pool: pool.apply(work.tell_and_wait, (str(tmp_path),)),
+        "imap": lambda pool: next(pool.imap(work.tell_and_wait, [str(tmp_path)])),
+    }
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with Pool(1) as pool:
+            interrupter = threading.Thread(target=interrupt)
+            interrupter.start()
+            with pytest.raises(InterruptedHereError):
+                calls[call](pool)
+            interrupter.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
