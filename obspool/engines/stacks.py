@@ -296,8 +296,11 @@ def _ticks(pid: int) -> int:
 
 
 def tidy(text: str) -> str:
-    """Cut off the frames below the user's: they are the same in every worker, and say nothing."""
-    return "\n".join(_cut(part) for part in text.split("\n\n"))
+    """Cut off the frames below the user's: they are the same in every worker, and say nothing.
+
+    A text that is cut short may end between two threads.
+    """
+    return "\n".join(_cut(part) for part in text.split("\n\n") if part)
 
 
 def _cut(part: str) -> str:

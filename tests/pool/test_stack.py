@@ -231,6 +231,12 @@ def test_all_threads_of_a_worker_are_shown_the_main_one_first(
         assert result.get(20) == 42
 
 
+def test_an_answer_may_be_cut_between_two_threads() -> None:
+    """Of many threads there are more than an answer holds."""
+    text = 'Main thread (most recent call first):\n  File "/user.py", line 1 in work\n'
+    assert stacks.tidy(f"{text}\n") == text
+
+
 def test_a_starting_worker_shows_its_initializer(mp_context: BaseContext, tmp_path: Path) -> None:
     """It is what often hangs."""
     with Pool(1, sleep, (str(tmp_path),), context=mp_context) as pool:
