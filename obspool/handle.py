@@ -33,6 +33,10 @@ class Handle:
         """Take the job, before anybody else has this."""
         self._job = job
 
+    def attached(self) -> Job | None:
+        """Return the job; None when it is over."""
+        return self._job
+
     def _detach(self) -> None:
         """Let go of the job, which is over."""
         job = self._job

@@ -202,6 +202,9 @@ class Job:
         """Return how many items are done, how many there are, and how many failed."""
         return self.items_done, self.items_total(), self.errors
 
+    def waited_for(self) -> None:
+        """See that somebody waits for it, or for one of the calls that share it."""
+
     def feed_one(self, payload: Any) -> None:
         """Feed all of a job of one item."""
         self.pending.append(payload)

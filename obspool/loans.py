@@ -1,4 +1,4 @@
-"""Idle workers, lent to callers: `apply` itself sends a call to one, and reads the answer.
+"""Idle workers, lent to callers, who send a call to one and read the answer themselves.
 
     scheduler ── lend ──> open loans ── claim ──> caller's thread ── ask ──────> worker
         ▲                     ▲                         │ ▲                         │
@@ -7,6 +7,9 @@
 
 The scheduler's thread has no part in such a call: two thread switches less. It counts what was
 served a little later, all at once. A call that takes longer it takes over, with its worker.
+
+`apply` keeps its claim until it has the answer. `apply_async` lets go when it has sent the call,
+and `get` claims the worker again to read the answer, unless the scheduler was faster.
 
 One operation of a dict is the claim, and says who has it: so whatever interrupts a caller behind
 it, the scheduler can tell. An interrupted caller may or may not have sent its call: then it is sent
@@ -19,7 +22,7 @@ from collections import deque
 from operator import sub
 from threading import get_ident
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obspool.calls import is_running
 from obspool.ledger import FAILURES
@@ -28,7 +31,7 @@ from obspool.telemetry.recorder import APPLY, IN, OUT
 from obspool.waiting import hold, let_go, unhold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, KeysView
+    from collections.abc import Callable, Iterable, Iterator, KeysView
 
     from obspool.engines.protocol import Engine, Line, WorkerId
     from obspool.results import AsyncResult
@@ -40,11 +43,17 @@ if TYPE_CHECKING:
     # long its arguments took to pickle. Times in ns.
     Served = tuple[int, int, int, int, int, int, int]
 
+    # A number, and what has it.
+    Call = tuple[int, Stream, AsyncResult]
+
 # More of them at a time would only cost the scheduler a look at each.
 MOST = 8
 
 # How long a caller waits for an answer (seconds) until the scheduler takes over.
 PATIENCE = 0.01
+
+# When a call is late whose answer nobody waits for (ns).
+_LATE = round(PATIENCE * 1e9)
 
 # How soon calls that were served are counted (ns): each time one call in the row waits for it.
 COUNT_AFTER = 50_000_000
@@ -64,13 +73,14 @@ class Loan:
         last: the number with which the worker is given back.
         claim: under 0 who has it: the ident of the thread, or None for the scheduler.
         wanted: the scheduler is to have it back.
-        call: the call under way, with its number.
+        call: the call under way; whoever claims it next may read its answer.
         sent: number of the last one that was sent for sure.
         left: its caller was interrupted, and gave up the worker and this call, if it had one.
         served: what to count of calls.
     """
 
     __slots__ = (
+        "_notice",
         "call",
         "claim",
         "last",
@@ -83,17 +93,54 @@ class Loan:
         "worker",
     )
 
-    def __init__(self, worker: Worker, line: Line) -> None:
+    def __init__(self, worker: Worker, line: Line, notice: Callable[[Loan], None]) -> None:
+        """Lend a worker; `notice` is called when a caller has let go of it."""
+        self._notice = notice
         self.worker = worker
         self.line = line
         self.number = worker.next_seq
         self.last = worker.next_seq + worker.tasks_left - 1  # its very last task isn't lent
         self.claim: dict[int, tuple[int] | None] = {}
         self.wanted = False
-        self.call: tuple[int, Stream, AsyncResult] | None = None
+        self.call: Call | None = None
         self.sent = -1
-        self.left: list[tuple[int, Stream, AsyncResult] | None] = []
+        self.left: list[Call | None] = []
         self.served: deque[Served] = deque()
+
+    def is_held(self) -> bool:
+        """Tell whether the worker isn't idle: somebody has it, or it has a call."""
+        return bool(self.claim) or self.call is not None
+
+    def is_late(self, now: int) -> bool:
+        """Tell whether nobody has collected the answer of a call for a while."""
+        call = self.call
+        return call is not None and not self.claim and now - call[2].asked()[1] > _LATE
+
+    def use(self, act: Callable[..., bool | None], *arguments: Any) -> bool | None:
+        """Have the worker to this thread while `act` runs.
+
+        Args:
+            act: returns False if the scheduler is to take over from here, the worker and its call.
+            arguments: its own.
+
+        Returns:
+            What `act` does; None: it did nothing, or somebody else has the worker.
+        """
+        let_go()
+        mine = (get_ident(),)
+        if self.claim.setdefault(0, mine) is not mine:
+            return None
+        done: bool | None = False
+        try:
+            hold(self.let_go)
+            done = None if self.wanted else act(*arguments)
+        finally:
+            unhold()
+            if done is False or self.number >= self.last:
+                self.wanted = True
+            self.claim.clear()
+            self._notice(self)
+        return done
 
     def let_go(self) -> None:
         """Give up the worker, and the call that is under way: this thread runs something else now.
@@ -111,25 +158,69 @@ class Loan:
         Returns:
             Whether it came in time; None: it was neither sent nor left to the scheduler.
         """
-        number, line = self.number, self.line
+        call = self.number, stream, result
+        sent = self._ask(call)
+        return sent and self._receive(call, PATIENCE)
+
+    def send(self, stream: Stream, result: AsyncResult) -> bool | None:
+        """Send a call, whose answer is for `collect`; return as `serve` does."""
+        sent = self._ask((self.number, stream, result))
+        if sent:
+            result.expect(self)
+        return sent
+
+    def collect(self, result: AsyncResult, timeout: float | None) -> None:
+        """Wait so long (seconds) for the answer of a call that was sent, but not for long."""
+        self.use(self._collect, result, timeout)
+
+    def _collect(self, result: AsyncResult, timeout: float | None) -> bool | None:
+        call = self.call
+        if call is None or call[2] is not result:
+            return None
+        patience = PATIENCE if timeout is None else max(0.0, min(timeout, PATIENCE))
+        if self._receive(call, patience, monotonic_ns()):
+            return True
+        return False if patience == PATIENCE else None
+
+    def _ask(self, call: Call) -> bool | None:
+        if self.call is not None:  # nobody has collected it yet
+            return None
+        self.call = call
+        number, stream, result = call
         payload, submitted = result.asked()
-        self.call = call = number, stream, result
-        if line.ask(stream.function.number, stream.call, number, submitted, payload):
+        if self.line.ask(stream.function.number, stream.call, number, submitted, payload):
             self.sent = number
-            answer = line.answer(number, PATIENCE)
-            if answer is not None and not self.left:
-                kind, _, ended, found = answer
-                now, size = monotonic_ns(), len(payload)
-                self.served.append(
-                    (kind, submitted, ended, now, size, len(found), stream.encode_time)
-                )
-                self.number = number + 1
-                self.call = None  # and so nothing here keeps arguments and results
-                line.forget()
-                result.receive(0, 1, kind, [found])
-                result.tell()
-                return True
+            return True
         return None if self.left and self.left[0] is not call else False
+
+    def _receive(self, call: Call, patience: float, since: int = 0) -> bool:
+        """Wait so long (seconds) for the answer; return whether it is there.
+
+        Args:
+            call: what was sent.
+            patience: how long.
+            since: somebody waits for the answer since then (ns); one that is older was there.
+        """
+        number, stream, result = call
+        answer = self.line.answer(number, patience)
+        if answer is None or self.left:
+            return False
+        kind, _, ended, found = answer
+        payload, submitted = result.asked()
+        told = monotonic_ns() if ended >= since else ended
+        sizes = len(payload), len(found)
+        self.served.append((kind, submitted, ended, told, *sizes, stream.encode_time))
+        self.deliver(call, kind, found)
+        return True
+
+    def deliver(self, call: Call, kind: int, found: Any) -> None:
+        """Give a call its answer; it counts as served. Once more, should that be interrupted."""
+        number, _, result = call
+        result.receive(0, 1, kind, [found])
+        result.tell()
+        self.number = number + 1
+        self.call = None  # and so nothing here keeps arguments and results
+        self.line.forget()
 
 
 class Loans:
@@ -148,38 +239,28 @@ class Loans:
         self._asked_at = -DEMAND_LASTS
         self.look_at: int | None = None
 
-    def serve(self, stream: Stream, result: AsyncResult) -> bool | None:
-        """Serve a call in this thread, by an idle worker that has its function.
+    def serve(self, stream: Stream, result: AsyncResult, *, wait: bool) -> bool | None:
+        """Have a call served by an idle worker that has its function; `wait` for the answer.
 
         Returns:
-            Whether it was served; False: the scheduler takes it over, with its worker. None: there
-            is no such worker.
+            Whether it was served, or sent; False: the scheduler takes it over, with its worker.
+            None: there is no such worker.
         """
-        let_go()
         function = stream.function.number
-        mine = (get_ident(),)
         for loan in self._open:
-            if loan.claim or loan.wanted or function not in loan.worker.known:
+            if loan.is_held() or loan.wanted or function not in loan.worker.known:
                 continue
-            if loan.claim.setdefault(0, mine) is not mine:
-                continue
-            served = None
-            try:
-                hold(loan.let_go)
-                if not loan.wanted:
-                    served = loan.serve(stream, result)
-            finally:
-                unhold()
-                if not served or loan.number >= loan.last:
-                    loan.wanted = True
-                loan.claim.clear()
-                if loan.wanted or not self._noticed:
-                    self._noticed = True
-                    self._engine.wake()
+            served = loan.use(loan.serve if wait else loan.send, stream, result)
             if served is not None:
                 return served
         self._asked_at = monotonic_ns()
         return None
+
+    def _notice(self, loan: Loan) -> None:
+        """Have the scheduler look at what a caller has done, if it doesn't by itself."""
+        if loan.wanted or not self._noticed:
+            self._noticed = True
+            self._engine.wake()
 
     # -- the scheduler's
 
@@ -192,7 +273,7 @@ class Loans:
         ):
             line = self._engine.lend(worker.id)
             if line is not None:
-                self._lent[worker.id] = Loan(worker, line)
+                self._lent[worker.id] = Loan(worker, line, self._notice)
                 self._open = tuple(self._lent.values())
 
     def lent(self) -> KeysView[WorkerId]:
@@ -200,8 +281,8 @@ class Loans:
         return self._lent.keys()
 
     def held(self) -> set[WorkerId]:
-        """Return those that a caller has at this moment."""
-        return {worker_id for worker_id, loan in self._lent.items() if loan.claim}
+        """Return those that a caller has at this moment, or that have a call."""
+        return {worker_id for worker_id, loan in self._lent.items() if loan.is_held()}
 
     def returned(self, which: Iterable[WorkerId]) -> Iterator[Loan]:
         """Take workers back: yield the loans of those that no caller has.
@@ -213,7 +294,7 @@ class Loans:
             if loan is not None:
                 loan.wanted = True
                 holder = loan.claim.setdefault(0, None)
-                if holder is None or not is_running(holder[0], _SERVE):
+                if holder is None or not is_running(holder[0], _USE):
                     del self._lent[worker_id]
                     self._open = tuple(self._lent.values())
                     self._count(loan)
@@ -222,7 +303,11 @@ class Loans:
     def wanted(self, now: int) -> list[WorkerId]:
         """Return those that are to come back; all, when nobody has used any for a while."""
         idle = now - self._asked_at > DEMAND_LASTS
-        return [worker_id for worker_id, loan in self._lent.items() if idle or loan.wanted]
+        return [
+            worker_id
+            for worker_id, loan in self._lent.items()
+            if idle or loan.wanted or loan.is_late(now)
+        ]
 
     def settle(self, now: int) -> int:
         """Count what was served; return for how long workers were busy with that, ns."""
@@ -230,10 +315,10 @@ class Loans:
         if not busy:
             self._noticed = False  # before the last look: who serves later wakes the scheduler
             busy = self._count_all()
-        self._noticed = busy > 0
-        self.look_at = None
         if busy:
-            self._asked_at, self.look_at = now, now + COUNT_AFTER
+            self._asked_at = now
+        self._noticed = busy > 0 or any(loan.call for loan in self._lent.values())
+        self.look_at = now + COUNT_AFTER if self._noticed else None
         return busy
 
     def _count_all(self) -> int:
@@ -268,4 +353,4 @@ class Loans:
         return sum(map(sum, durations.values()))
 
 
-_SERVE = Loans.serve.__code__
+_USE = Loan.use.__code__

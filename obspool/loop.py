@@ -128,6 +128,7 @@ class Loop:
             balance=balance,
         )
         self.inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._book = PoolBook(segment, self._refuse_counter)
         self.callbacks = Callbacks(
             f"obspool-callbacks-{segment.facts.name}", self._count_callback_error, self._book.enter
@@ -217,7 +218,12 @@ class Loop:
     ) -> None:
         """Have what has not begun of a job never begin, or of the call that gave the handle."""
         now = time.monotonic_ns()
+        if handle is not None:
+            job = handle.attached() or job  # it may have got another one since
         if isinstance(job, Stream) and isinstance(handle, AsyncResult):
+            if handle.is_out():  # who waits for it has the worker: it comes back in a moment
+                self._postponed.append((self.cancel, (job, error, running, handle)))
+                return
             self._scheduler.cancel_call(job, handle, error, now, running=running)
         else:
             self._scheduler.cancel(job, error, now, running=running)
@@ -333,6 +339,9 @@ class Loop:
         self._unrecorded = self._unrecorded or served or bool(events or self.inbox)
         for event in events:
             self._handle(event, now)
+        if self._postponed:
+            self.inbox.extend(self._postponed)
+            self._postponed.clear()
         if self.inbox:
             self._scheduler.recall()
         while self.inbox:

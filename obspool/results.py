@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from obspool.callbacks import Callbacks
     from obspool.decoding import Decoder
     from obspool.jobs import Job
+    from obspool.loans import Loan
 
 
 # A caller of `map` is woken to decode what came when so many parts or items wait for it, or large
@@ -76,6 +77,7 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     _counts: tuple[int, int | None, int] = (1, 1, 0)
     _waiters: Waiters | None = None  # made by the first who waits
+    _loan: Loan | None = None  # there its outcome is to be collected
 
     def __init__(
         self,
@@ -100,6 +102,8 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def ready(self) -> bool:
         """Return whether the call has completed."""
+        if not self._told and self._loan is not None:
+            self._loan.collect(self, 0.0)
         return self._told
 
     def successful(self) -> bool:
@@ -108,21 +112,32 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         Raises:
             ValueError: the result is not ready.
         """
-        if not self._told:
+        if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self._error is None
 
     def cancelled(self) -> bool:
         """Return whether the call ended because it was cancelled."""
-        if not self._told or self._error is None:
+        if not self.ready() or self._error is None:
             return False
         kind, error = self._error
         return kind == Kind.CANCELLED or isinstance(error, CancelledError)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, or the timeout (seconds) is over."""
+        loan, job = self._loan, self._job
+        if loan is not None:
+            began = monotonic()
+            loan.collect(self, timeout)
+            if timeout is not None:
+                timeout -= monotonic() - began
+        elif job is not None:
+            job.waited_for()
         if not self._told:
-            self._own_waiters().wait_until(self.ready, timeout)
+            self._own_waiters().wait_until(self._is_told, timeout)
+
+    def _is_told(self) -> bool:
+        return self._told
 
     def _own_waiters(self) -> Waiters:
         """Return who waits; one object for all threads, which those that tell look for last."""
@@ -191,6 +206,14 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         """Return the arguments as a payload, and when they were submitted."""
         return self._payload, self._submitted
 
+    def expect(self, loan: Loan | None) -> None:
+        """Take the loan whose worker has the call; None: the scheduler brings the outcome."""
+        self._loan = loan
+
+    def is_out(self) -> bool:
+        """Tell whether the call was sent without the scheduler, and has no outcome yet."""
+        return self._loan is not None
+
     # -- the scheduler's side
 
     def receive(self, first: int, count: int, kind: int, payloads: list[Any]) -> None:  # noqa: ARG002
@@ -241,6 +264,8 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         self._told = True
         self._pool = None
         self._callback = self._error_callback = None
+        if self._loan is not None:
+            self._loan = None
         self._wake()
 
 

@@ -241,11 +241,17 @@ class Scheduler:
         """Take over a worker, and the call that its caller has left without an answer."""
         worker, line, call = loan.worker, loan.line, loan.call
         if call is None or call[0] < worker.next_seq:
+            answer = None if call is None else line.answer(call[0], 0.0)
+            if call is not None and answer is not None:  # who read it was interrupted there
+                loan.deliver(call, answer[0], answer[3])
             line.forget()
             self._engine.reclaim(worker.id, line)
             return
         _, stream, result = call
+        stream.not_collected()
         job = stream.apart(stream.size)
+        result.attach(job)  # first: who cancels it from now on means this
+        result.expect(None)
         job.pending.append(result)
         job.fed = True
         self._ledger.submit(job)

@@ -1,6 +1,7 @@
 """How a call of `apply` or `apply_async` gets to a worker.
 
-an idle worker is lent, and its caller waits ──> loan: from the caller's own thread
+an idle worker is lent, and its caller waits ──> loan: from the caller's own thread; or did so
+                                                 each time when it called the function before
 the last call was of the same function ────────> the stream that is open
 all else ──────────────────────────────────────> a stream of its own, open for the next ones
 """
@@ -93,7 +94,11 @@ class SingleCalls:
         if type(payload) is not bytes or len(payload) > SMALL_BYTES:
             self._hand_in(stream.apart(self._engine.size), result)
             return result
-        if wait and not stream.timeout and self._serve(stream, result):
+        if (
+            (wait or (stream.one_by_one and not result.has_callback()))
+            and not stream.timeout
+            and self._serve(stream, result, wait=wait)
+        ):
             return result
         stream.pending.append(result)
         if stream.fed:  # it has ended meanwhile, maybe without this call
@@ -111,14 +116,14 @@ class SingleCalls:
         except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
             return False
 
-    def _serve(self, stream: Stream, result: AsyncResult) -> bool:
+    def _serve(self, stream: Stream, result: AsyncResult, *, wait: bool) -> bool:
         """Have a call served by a worker that is lent; return whether one was there."""
         loop, before = self._loop, self.stream
         # What came first goes first; it may be this caller's.
         if loop.inbox or (before is not None and before.pending):
             return False
-        served = loop.loans.serve(stream, result)
-        if served is False and loop.ended.is_set() and not result.ready():
+        served = loop.loans.serve(stream, result, wait=wait)
+        if served is not None and loop.ended.is_set() and not result.ready():
             result.receive(0, 1, PARENT_ERROR, [loop.ending_error()])  # nobody will take it over
             result.tell()
         return served is not None
@@ -167,7 +172,7 @@ class SingleCalls:
         stream.encode_time = monotonic_ns() - began if engine.pickles else 0
         result.ask(stream, payload, began)
         small = type(payload) is bytes and len(payload) <= SMALL_BYTES
-        if wait and small and not timeout and self._serve(stream, result):
+        if wait and small and not timeout and self._serve(stream, result, wait=True):
             return
         if not (small and usual and function.kept):
             self._hand_in(stream, result)

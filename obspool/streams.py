@@ -48,11 +48,22 @@ class Stream(Job):
         module: where it is, if it can be shared: the same as long as it is there under its name.
         name: see `module`.
         size: gives the bytes of a payload.
+        one_by_one: of late each call was waited for before the next one was made.
         encode_time: how long one of the calls took to pickle, ns: a sample for all.
         waiting: calls by their item's number, from when they are taken.
     """
 
-    __slots__ = ("_told", "encode_time", "func", "module", "name", "size", "waiting")
+    __slots__ = (
+        "_told",
+        "_waited_at",
+        "encode_time",
+        "func",
+        "module",
+        "name",
+        "one_by_one",
+        "size",
+        "waiting",
+    )
 
     shared = True
 
@@ -73,6 +84,8 @@ class Stream(Job):
         self.func = func
         self.module: Any = None
         self.name = ""
+        self.one_by_one = False
+        self._waited_at = 0  # how many calls there were then
         self.encode_time = 0
         self.waiting: dict[int, AsyncResult] = {}
         self.size = size
@@ -91,6 +104,17 @@ class Stream(Job):
     def counts(self) -> tuple[int, int | None, int]:
         """Return what holds for each of the calls that have no outcome yet."""
         return 0, 1, 0
+
+    def waited_for(self) -> None:
+        """See that somebody waits for one of the calls."""
+        calls = self.items_taken + len(self.pending)
+        self.one_by_one = calls == self._waited_at + 1
+        self._waited_at = calls
+
+    def not_collected(self) -> None:
+        """See that a call was sent at once, and that nobody has come for its answer."""
+        self.one_by_one = False
+        self._waited_at = -1
 
     def oldest(self) -> int:
         """Return when the first of those pending was submitted, ns."""

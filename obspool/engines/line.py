@@ -46,13 +46,14 @@ class ChannelLine:
 
     def answer(self, first: int, patience: float) -> Answer | None:
         """Wait so long (seconds) for the outcome of the item with this number."""
-        try:
-            if not self._waiting.poll(patience * 1000):
+        if not self.read:
+            try:
+                if not self._waiting.poll(patience * 1000):
+                    return None
+                # No exception comes between the two: what was read is there, whatever happens.
+                self.read.extend(map(self._receive, self._sizes))
+            except OSError:
                 return None
-            # No exception comes between the two: what was read is there, whatever happens.
-            self.read.extend(map(self._receive, self._sizes))
-        except OSError:
-            return None
         return wire.outcome_in(self.read[0], first) if self.read else None
 
     def forget(self) -> None:

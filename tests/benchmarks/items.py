@@ -51,6 +51,14 @@ def measure_apply_async(make: MakePool, scale: Scale) -> tuple[float, ...]:
         return (timed(work),)
 
 
+def measure_in_turn(make: MakePool, scale: Scale) -> tuple[float, ...]:
+    """A call of `apply_async` whose result is waited for before the next one."""
+    with warm_pool(make) as pool:
+        calls = scale(2_000)
+        seconds = sorted(timed(lambda: pool.apply_async(no_op, (1,)).get()) for _ in range(calls))
+    return (seconds[len(seconds) // 2],)
+
+
 def measure_apply(make: MakePool, scale: Scale) -> tuple[float, ...]:
     """The middle and the slowest hundredth of single calls, one waited for after another."""
     with warm_pool(make) as pool:

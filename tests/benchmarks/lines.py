@@ -61,6 +61,7 @@ LINES = (
         (Faster("imap_unordered, chunksize 1", 6.0),),
     ),
     Line("apply_async", items.measure_apply_async, (Faster("apply_async, then get", 10.0),)),
+    Line("in_turn", items.measure_in_turn, (Faster("apply_async and get, p50", 1.0),)),
     Line("apply", items.measure_apply, (Faster("apply, p50", 1.8), Faster("apply, p99", 20.0))),
     Line("map_default", items.measure_map_default, (Faster("map, default, no-ops", 1.0),)),
     Line("map_10us", items.measure_map_10_us, (Faster("map, default, 10 µs items", 1.05),)),

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable  # noqa: TC003 - of a module's constant
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +24,14 @@ from obspool.telemetry.reader import read
 from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
+from tests.pool.lending import only_loan, ready, sends, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import BaseContext
+    from pathlib import Path
 
-    from obspool.core import Core
     from obspool.engines.protocol import Answer
-    from obspool.loans import Loan
-    from obspool.messages import Batch
-
-
-def _write_line(path: str) -> int:
-    with Path(path).open("a") as file:
-        file.write("ran\n")
-    return os.getpid()
 
 
 _runs: Counter[int] = Counter()
@@ -54,27 +46,11 @@ def _counts() -> dict[int, int]:
     return dict(_runs)
 
 
-def _ready(pool: Pool) -> Core:
-    """Have every worker know the functions, and be lent; return the pool's core."""
-    core = pool._live()
-    for function, argument in ((work.identity, 1), (_write_line, os.devnull)):
-        pool.map(function, [argument] * 64, 1)
-    pool.apply(work.identity, (0,))  # from now on somebody would like to have one
-    poll(lambda: set(core._loop.loans.lent()) == core.supervisor.workers.keys())
-    return core
-
-
-def _loan(pool: Pool) -> Loan:
-    """Return the loan of the pool's only worker."""
-    (loan,) = pool._live()._loop.loans._open
-    return loan
-
-
 @pytest.fixture(name="pool")
 def _pool_of_one(mp_context: BaseContext) -> Iterator[Pool]:
     """A pool of one worker that has everything."""
     with Pool(1, context=mp_context) as made:
-        _ready(made)
+        ready(made)
         yield made
         made.close()
         made.join()
@@ -83,25 +59,12 @@ def _pool_of_one(mp_context: BaseContext) -> Iterator[Pool]:
         assert stats.items_completed[Outcome.LOST] == 0
 
 
-def _sends(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return a list that will hold what the scheduler sends."""
-    sent: list[Any] = []
-    send = pool._live().engine.send
-
-    def noted(worker: Any, batch: Batch) -> None:
-        sent.append(batch)
-        send(worker, batch)
-
-    monkeypatch.setattr(pool._live().engine, "send", noted)
-    return sent
-
-
 def test_an_apply_to_an_idle_worker_needs_no_send_of_the_scheduler(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pool.stats()
     poll(pool._live()._loop.loans.lent)
-    sent = _sends(pool, monkeypatch)
+    sent = sends(pool, monkeypatch)
     for number in range(20):
         assert pool.apply(work.identity, (number,)) == number
     assert not sent
@@ -124,7 +87,7 @@ def test_what_a_lent_worker_raises_is_raised(pool: Pool) -> None:
 def test_a_large_item_and_one_for_a_busy_worker_go_the_long_way(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    sent = _sends(pool, monkeypatch)
+    sent = sends(pool, monkeypatch)
     assert pool.apply(work.identity, (bytes(SMALL_BYTES),)) == bytes(SMALL_BYTES)
     assert len(sent) == 1
     held = pool.apply_async(work.until_there, (str(tmp_path / "go"),))
@@ -180,12 +143,12 @@ def test_a_caller_interrupted_anywhere(pool: Pool, tmp_path: Path, where: str) -
     """Whether the item was sent isn't always known then: it is sent again, and runs once."""
     before = sum(pool.stats().tasks_completed.values())
     poll(pool._live()._loop.loans.lent)
-    line: Any = _loan(pool).line
+    line: Any = only_loan(pool).line
     line.__class__ = _Interrupted
     line.where = where
     ran = tmp_path / "ran"
     with pytest.raises(KeyboardInterrupt):
-        pool.apply(_write_line, (str(ran),))
+        pool.apply(write_line, (str(ran),))
     poll(ran.exists)
     assert pool.map(work.identity, range(100), 1) == list(range(100))
     assert ran.read_text() == "ran\n"
@@ -194,7 +157,7 @@ def test_a_caller_interrupted_anywhere(pool: Pool, tmp_path: Path, where: str) -
 
 def test_a_caller_interrupted_with_its_claim_in_hand(pool: Pool) -> None:
     """It can't let go any more: who has the worker is seen from what its thread runs."""
-    loan = _loan(pool)
+    loan = only_loan(pool)
     assert loan.claim.setdefault(0, (threading.get_ident(),))
     assert pool.map(work.identity, range(10), 1) == list(range(10))
     assert pool.apply(work.identity, (1,)) == 1
@@ -204,7 +167,7 @@ def test_nobody_else_uses_a_worker_that_a_caller_has(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its few bytes would land in the middle of a large message."""
-    line: Any = _loan(pool).line
+    line: Any = only_loan(pool).line
     ask, about_to, go = line.ask, threading.Event(), threading.Event()
 
     def late(*call: Any) -> bool:
@@ -213,7 +176,7 @@ def test_nobody_else_uses_a_worker_that_a_caller_has(
         return bool(ask(*call))
 
     line.ask = late
-    sent = _sends(pool, monkeypatch)
+    sent = sends(pool, monkeypatch)
     large = [bytes([number]) * 1_000_000 for number in range(4)]
     with ThreadPoolExecutor(1) as caller:
         answer = caller.submit(pool.apply, work.identity, ("small",))
@@ -282,10 +245,10 @@ def test_interrupts_anywhere_in_a_call(method: str) -> None:
     assert not stats.worker_exits[ExitReason.LOST]
 
 
-def test_what_the_channel_refuses_the_scheduler_sends(
+def test_what_the_channel_refuses_the_schedulersends(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line: Any = _loan(pool).line
+    line: Any = only_loan(pool).line
     line.ask = lambda *_: False
     assert pool.apply(work.identity, (7,)) == 7
 
@@ -294,7 +257,7 @@ def test_a_worker_killed_while_it_is_lent_loses_nothing(mp_context: BaseContext)
     """Whether the caller writes to a dying worker or to a dead one: the item runs elsewhere."""
     with Pool(2, context=mp_context) as pool:
         for number in range(10):
-            core = _ready(pool)
+            core = ready(pool)
             first, *_ = core._loop.loans._open
             os.kill(first.worker.pid, signal.SIGKILL)
             assert [pool.apply(work.identity, (number,)) for _ in range(3)] == [number] * 3
@@ -317,7 +280,7 @@ def test_a_worker_that_dies_of_a_call_is_told_to_its_caller(mp_context: BaseCont
 def test_a_held_channel_stays_open_until_its_holder_lets_go(pool: Pool) -> None:
     """Its number must not be somebody else's while a caller is about to use it."""
     (worker,) = pool._live().supervisor.workers.values()
-    held: Any = _loan(pool).line
+    held: Any = only_loan(pool).line
     number = held._channel.fileno()
     os.kill(worker.pid, signal.SIGKILL)
     poll(lambda: worker.id not in pool._live().supervisor.workers)
@@ -355,7 +318,7 @@ def test_many_threads_apply_at_once() -> None:
         return [pool.apply(work.identity, ((thread, number),)) for number in range(200)]
 
     with Pool(4) as pool, ThreadPoolExecutor(16) as callers:
-        _ready(pool)
+        ready(pool)
         for thread, answers in enumerate(callers.map(calls, range(16))):
             assert answers == [(thread, number) for number in range(200)]
         stats = pool.stats()
@@ -380,8 +343,8 @@ def test_a_long_apply_is_counted_while_it_runs(pool: Pool, tmp_path: Path) -> No
 def test_a_pool_that_ends_while_a_caller_has_a_worker(how: str) -> None:
     """Close waits for the call; terminate has it told within a moment. Nobody waits for ever."""
     pool = Pool(1)
-    _ready(pool)
-    line: Any = _loan(pool).line
+    ready(pool)
+    line: Any = only_loan(pool).line
     answer, about_to, go = line.answer, threading.Event(), threading.Event()
 
     def late(*what: Any) -> Any:
@@ -419,8 +382,8 @@ _HANDLERS: dict[str, Callable[[Pool], Any]] = {
 def test_a_signal_handler_may_call_the_pool_within_apply(what: str, where: str) -> None:
     """It takes the worker from the call that it interrupted, which the scheduler takes over."""
     pool = Pool(1)
-    _ready(pool)
-    line: Any = _loan(pool).line
+    ready(pool)
+    line: Any = only_loan(pool).line
     real = getattr(line, where)
 
     def interrupted(*arguments: Any) -> Any:
@@ -453,10 +416,10 @@ def test_a_pools_timeout_holds_for_apply() -> None:
 
 def test_a_limit_that_is_reached_by_a_call_under_way() -> None:
     with Pool(1) as pool:
-        _ready(pool)
+        ready(pool)
         pid = pool.apply(os.getpid)
         poll(pool._live()._loop.loans.lent)
-        line: Any = _loan(pool).line
+        line: Any = only_loan(pool).line
         answer, about_to, go = line.answer, threading.Event(), threading.Event()
 
         def late(*arguments: Any) -> Any:
