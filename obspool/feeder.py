@@ -12,6 +12,7 @@ from threading import Lock
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from obspool.handlers import pass_on
 from obspool.jobs import AHEAD_BYTES, AHEAD_TASKS
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Feeder:
             else:
                 self._feed_chunks(_lists(items, job.chunk), copy=copy)
         except Exception as error:  # noqa: BLE001 - an outcome
+            pass_on(error)
             self._fail(error)
         job.fed = True
         self._engine.wake()
@@ -88,6 +90,7 @@ class Feeder:
             try:
                 payload = encode(item, copy=copy)
             except Exception as error:  # noqa: BLE001 - the item's outcome
+                pass_on(error)
                 self._fail(error)
                 continue
             job.items_fed += 1
@@ -110,7 +113,8 @@ class Feeder:
             began = monotonic_ns()
             try:
                 payload = engine.encode(chunk, copy=copy)
-            except Exception:  # noqa: BLE001 - found again below, by its item
+            except Exception as error:  # noqa: BLE001 - found again below, by its item
+                pass_on(error)
                 self._feed_one_by_one(chunk, copy=copy)
             else:
                 if engine.pickles:
@@ -125,6 +129,7 @@ class Feeder:
             try:
                 payload = self._engine.encode([item], copy=copy)
             except Exception as error:  # noqa: BLE001 - the item's outcome
+                pass_on(error)
                 self._fail(error)
             else:
                 self._push(payload, 1)

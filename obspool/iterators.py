@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from obspool.handle import Handle
+from obspool.handlers import pass_on
 from obspool.jobs import PARENT_ERROR
 from obspool.messages import Kind
 from obspool.results import is_of_items
@@ -225,6 +226,7 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
                 value, taken = self._decode.timed(payload, 1 + self._untimed)
                 self._untimed, self._patience = 0, 0 if taken > _SLOW else _UNTIMED
         except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
+            pass_on(error)
             return PARENT_ERROR, error
         return (_VALUE if kind == Kind.ITEMS else kind), value
 
@@ -237,6 +239,7 @@ class IMapIterator(Handle, mp_pool.IMapIterator):  # type: ignore[type-arg]
         try:
             values = [(_VALUE, value, 1) for value in self._decode(payload)]
         except Exception as error:  # noqa: BLE001 - the outcome of each of them
+            pass_on(error)
             values = [(PARENT_ERROR, error, 1)] * count
         with self._lock:
             # Before whatever another consumer put there meanwhile: only order among threads.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obspool.calls import Calling
 from obspool.checks import check_count, check_seconds
 from obspool.functions import Function, name_of
+from obspool.handlers import pass_on
 from obspool.iterators import IMapIterator, IMapUnorderedIterator, Room
 from obspool.jobs import Job
 from obspool.messages import Call
@@ -171,6 +171,7 @@ class Methods:
                     wait=wait,
                 )
             except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+                pass_on(error)
                 core.fail(Job(JobKind.APPLY, function, call, 1, result), error)
             return result
 
@@ -364,8 +365,10 @@ class Methods:
             result.attach(job)
             if job is not None:
                 job.room = room
-                with suppress(Exception):  # it has none, or its own code failed
+                try:
                     job.length = len(iterable)  # type: ignore[arg-type]
+                except Exception as error:  # noqa: BLE001 - it has none, or its own code failed
+                    pass_on(error)
                 core.run(job, iterable, call=number, copy=True, here=False)
         return result
 
@@ -375,6 +378,7 @@ class Methods:
         try:
             return core.engine.encode_function(func)
         except Exception as error:  # noqa: BLE001 - the outcome of the call, as in the stdlib
+            pass_on(error)
             function = Function(0, None, kept=True, name=name_of(func))
             core.fail(Job(kind, function, Call.ONE, 1, sink), error)
             return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from obspool.errors import CancelledError, PoolBrokenError, PoolTerminatedError
 from obspool.handle import Handle
+from obspool.handlers import pass_on
 from obspool.jobs import FAILURES, PARENT_ERROR
 from obspool.messages import Kind
 from obspool.waiting import Waiters
@@ -180,6 +181,7 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
                 else:
                     outcome = _Failure(self._decode(error[1]))
             except Exception as failure:  # noqa: BLE001 - what unpickling raised is the outcome
+                pass_on(failure)
                 outcome = _Failure(failure)
                 error = (PARENT_ERROR, failure)
             if self._decoded is _UNDECODED:  # else another thread was faster: one object for all
@@ -372,6 +374,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
                 else:
                     decoded = self._decode_many(payloads)
             except Exception as error:  # noqa: BLE001 - what unpickling raised is the outcome
+                pass_on(error)
                 if not self._returns_errors:
                     self._error = self._error or (PARENT_ERROR, error)
                     return
@@ -397,6 +400,7 @@ class MapResult(AsyncResult, mp_pool.MapResult):  # type: ignore[type-arg]
             try:
                 decoded.append(self._decode(payload))
             except Exception as failure:  # noqa: BLE001 - the item's outcome
+                pass_on(failure)
                 decoded.append(failure)
         return decoded
 

@@ -102,11 +102,15 @@ def dumps(value: Any, *, copy: bool = True) -> Payload:
     try:
         return _pickle(Pickler, value, copy=copy)
     except Exception as error:  # noqa: BLE001 - what __reduce__ raises is up to the user
+        from obspool.handlers import pass_on  # noqa: PLC0415 - seldom needed
+
+        pass_on(error)
         try:
             from cloudpickle import Pickler as CloudPickler  # noqa: PLC0415 - 20 ms, seldom needed
 
             return _pickle(with_reducers(CloudPickler), value, copy=copy)
-        except Exception:  # noqa: BLE001 - the first error is the one that tells
+        except Exception as second:  # noqa: BLE001 - the first error is the one that tells
+            pass_on(second)
             raise error from None
 
 

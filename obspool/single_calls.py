@@ -13,6 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
+from obspool.handlers import pass_on
 from obspool.jobs import PARENT_ERROR
 from obspool.results import AsyncResult
 from obspool.streams import Stream
@@ -84,7 +85,8 @@ class SingleCalls:
         began = monotonic_ns()
         try:
             payload = self._encode(item, copy=not wait)
-        except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
+        except Exception as error:  # noqa: BLE001 - found again by who makes it the call's outcome
+            pass_on(error)
             return None
         if not began & 15:  # of about every sixteenth, by the clock's last digits
             stream.encode_time = monotonic_ns() - began
@@ -113,7 +115,8 @@ class SingleCalls:
         """Tell whether a function is what the stream's workers have, though not in its place."""
         try:
             return self._encode_function(func) is stream.function
-        except Exception:  # noqa: BLE001 - found again by who makes it the outcome of the call
+        except Exception as error:  # noqa: BLE001 - found again by who makes it the call's outcome
+            pass_on(error)
             return False
 
     def _serve(self, stream: Stream, result: AsyncResult, *, wait: bool) -> bool:
