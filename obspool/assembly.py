@@ -13,7 +13,6 @@ from obspool.core import Core
 from obspool.errors import ControlError
 from obspool.loop import Loop
 from obspool.telemetry.facts import default_name, facts_of_this_process
-from obspool.telemetry.reader import read
 from obspool.telemetry.segment import Segment
 from obspool.words import PoolOutcome
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from obspool.control.peer import Peer
     from obspool.control.protocol import Request
     from obspool.engines.protocol import Engine
+    from obspool.telemetry.snapshot import Snapshot
 
 
 class _Remote:
@@ -110,13 +110,10 @@ def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
     """Serve /metrics where the program or OBSPOOL_METRICS says; return the URL."""
     from obspool.exporters import server  # noqa: PLC0415 - prometheus_client, 60 ms
 
-    def source() -> Any:
-        return read(segment, errors=False)
-
     if metrics is None:
-        exposure = server.expose_from_environment(source)
+        exposure = server.expose_from_environment(partial(_read, segment))
     else:
-        exposure = server.expose(metrics, source)
+        exposure = server.expose(metrics, partial(_read, segment))
     if exposure is None:
         return None
     at_end.callback(exposure.close)
@@ -127,4 +124,10 @@ def _push(segment: Segment) -> None:
     """Push the pool's last values where OBSPOOL_PUSH says."""
     from obspool.exporters import push  # noqa: PLC0415 - the same
 
-    push.push_at_end(lambda: read(segment, errors=False))
+    push.push_at_end(partial(_read, segment))
+
+
+def _read(segment: Segment) -> Snapshot:
+    from obspool.telemetry.reader import read  # noqa: PLC0415 - as the two above
+
+    return read(segment, errors=False)

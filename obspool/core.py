@@ -23,7 +23,6 @@ from obspool.errors import (
 )
 from obspool.feeder import Feeder, Unsendable
 from obspool.single_calls import SingleCalls
-from obspool.telemetry.reader import read
 from obspool.waiting import Flag
 
 if TYPE_CHECKING:
@@ -280,6 +279,8 @@ class Core:
             self.post(self._loop.announcement.make)
             self.post(self._loop.synced.append, synced)
             synced.wait(STATS_PATIENCE)
+        from obspool.telemetry.reader import read  # noqa: PLC0415 - 15 ms that most programs save
+
         return read(self.segment)
 
     def stack(self, slot: int) -> str:

@@ -12,6 +12,7 @@ import random
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from obspool.telemetry.facts import PoolFacts
 from obspool.telemetry.layout import COUNT_BOUNDS
 from obspool.telemetry.layout import LATENCY_BOUNDS as BOUNDS
 from obspool.telemetry.snapshot import (
@@ -19,7 +20,6 @@ from obspool.telemetry.snapshot import (
     Histogram,
     ItemError,
     JobSnapshot,
-    PoolFacts,
     Serializing,
     Snapshot,
     Tasks,

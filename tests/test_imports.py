@@ -105,6 +105,14 @@ def test_a_pool_without_metrics_never_loads_prometheus_client() -> None:
     assert "textual" not in loaded
 
 
+def test_a_pool_that_nobody_looks_at_loads_nothing_to_look_with() -> None:
+    """That is a third of the time of its import; it may find what other pools have left behind."""
+    work = "import obspool\nwith obspool.Pool(1) as pool: pool.map(abs, [1]); pool.name"
+    _modules_after(work)
+    loaded = _modules_after(work)
+    assert not loaded & {"obspool.telemetry.snapshot", "obspool.telemetry.reader", "secrets"}
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_worker_loads_little(method: str, tmp_path: Path) -> None:
     """At each recycle a worker imports obspool's worker and the few modules below it."""

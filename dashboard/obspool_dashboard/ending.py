@@ -23,7 +23,7 @@ from obspool_dashboard.questions import TERM_PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from obspool.telemetry.snapshot import PoolFacts
+    from obspool.telemetry.facts import PoolFacts
 
 # Seconds for the kernel to end what got SIGKILL, and for workers to follow their parent.
 KILL_PATIENCE = 5.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-    from obspool.telemetry.snapshot import PoolFacts
+    from obspool.telemetry.facts import PoolFacts
 
 TIMEOUT = 5.0  # seconds from connecting to the reply
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from obspool.telemetry.head import end, is_alive
+from obspool.telemetry.histograms import Histograms
 from obspool.telemetry.layout import counter_key
 from obspool.telemetry.rows import (
     NANO,
-    Histograms,
     Picker,
     Row,
     Text,
@@ -34,7 +35,6 @@ from obspool.words import (
     IdleReason,
     JobKind,
     Outcome,
-    PoolOutcome,
     PoolState,
 )
 
@@ -49,7 +49,6 @@ _IDLE_REASONS = tuple(IdleReason)
 _DIRECTIONS = tuple(Direction)
 _EVENT_KINDS = tuple(EventKind)
 _POOL_STATES = tuple(PoolState)
-_POOL_OUTCOMES = tuple(PoolOutcome)
 _JOB_FIELDS = (
     "id",
     "kind",
@@ -71,11 +70,6 @@ def snapshot(reading: Reading) -> Snapshot:
         SegmentError: the header's layout contradicts itself.
     """
     return _Decoding(reading).snapshot()
-
-
-def is_alive(held: bool | None, state: PoolState) -> bool:
-    """Tell whether a pool lives: its lock is held, or that isn't known, and it hasn't ended."""
-    return held is not False and state is not PoolState.ENDED
 
 
 class _Decoding:
@@ -226,15 +220,3 @@ class _Decoding:
                 )
                 events.append(event)
         return tuple(sorted(events, key=lambda event: event.number))
-
-
-def end(
-    pool: Row, state: PoolState, start_time: float, *, alive: bool
-) -> tuple[PoolOutcome | None, float | None]:
-    """Return how and when a pool ended; one that died, when it was last heard of."""
-    if alive:
-        return None, None
-    if state is PoolState.ENDED:
-        outcome = optional(_POOL_OUTCOMES, pool["outcome"]) or PoolOutcome.BROKEN
-        return outcome, wall(pool["ended_wall"])
-    return PoolOutcome.DIED, wall(pool["heartbeat_wall"]) or start_time

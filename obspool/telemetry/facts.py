@@ -1,19 +1,18 @@
-"""What a pool says of the process it lives in, and the names that pools get."""
+"""What a pool says of itself and the process it lives in, and the names that pools get."""
 
 from __future__ import annotations
 
 import logging
 import os
-import platform
 import re
 import sys
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from obspool._version import __version__
 from obspool.telemetry import processes
-from obspool.telemetry.snapshot import PoolFacts
 
 MAX_NAME = 64
 MAX_LABELS = 16
@@ -29,6 +28,36 @@ _RESERVED_LABELS = frozenset(
 )
 
 _log = logging.getLogger("obspool")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """What never changes in a pool's life; it stands in the segment's header.
+
+    Attributes:
+        name: unique among the live pools of a host.
+        pid: of the process that owns the pool, as seen in its own pid namespace.
+        pid_namespace: inode of /proc/self/ns/pid, 0 where there is none.
+        process_start_ticks: field 22 of /proc/PID/stat, tells a reused pid; 0 where there is none.
+        boot_id: of the kernel; empty where there is none.
+        program: the command line's base name, cut at 200 characters.
+        control: path of the control socket, or None where there is none.
+    """
+
+    name: str
+    pid: int
+    uid: int
+    start_time: float
+    engine: str
+    start_method: str
+    version: str
+    python: str
+    program: str
+    boot_id: str = ""
+    pid_namespace: int = 0
+    process_start_ticks: int = 0
+    control: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def pool_name(text: str) -> str:
@@ -100,7 +129,7 @@ def facts_of_this_process(
         engine=engine,
         start_method=start_method,
         version=__version__,
-        python=platform.python_version(),
+        python=sys.version.partition(" ")[0],
         program=_program(),
         boot_id=boot_id(),
         pid_namespace=_pid_namespace_of(os.getpid()),

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from obspool.errors import SegmentError
 from obspool.telemetry import layout as words
+from obspool.telemetry.facts import PoolFacts
 from obspool.telemetry.layout import PAGE_WORDS, WORD, Layout, Record
-from obspool.telemetry.snapshot import PoolFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Reading a segment: `read` gives the whole Snapshot, `read_head` what a list of pools shows.
+"""Reading a whole segment: `read` gives the Snapshot.
 
 Nothing here ever waits for the pool, nor does the pool notice. A bank's sequence word is read
 before its fields and after them: if it is odd or differs, the worker stored meanwhile, and the bank
@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from obspool.errors import SegmentError
-from obspool.telemetry import decode, facts, header, rows
-from obspool.telemetry.layout import HEADER_BYTES, POOL, WORD
+from obspool.telemetry import decode, facts
+from obspool.telemetry.head import header_of
+from obspool.telemetry.layout import WORD
 from obspool.telemetry.slots import Reading
 from obspool.telemetry.source import opened
-from obspool.words import PoolOutcome, PoolState
 
 if TYPE_CHECKING:
     from obspool.telemetry.header import Header, Table
-    from obspool.telemetry.snapshot import PoolFacts, Snapshot
+    from obspool.telemetry.snapshot import Snapshot
     from obspool.telemetry.source import Source, Target
 
 # A writer is between the two stores for some microseconds, or for ever when it was killed or
@@ -30,23 +29,6 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 # Fewer cost calls of the system, more are overtaken by their workers: 256 KiB are read in 0.05 ms.
 SLOTS_AT_ONCE = 32
-_HEAD_BYTES = HEADER_BYTES + POOL.words * WORD
-
-
-@dataclass(frozen=True)
-class Head:
-    """The first lines of a segment.
-
-    Attributes:
-        heartbeat_time: when the pool's own thread last went round.
-    """
-
-    facts: PoolFacts
-    alive: bool
-    state: PoolState
-    outcome: PoolOutcome | None
-    ended_time: float | None
-    heartbeat_time: float
 
 
 def read(target: Target, *, errors: bool = True) -> Snapshot:
@@ -66,7 +48,7 @@ def read(target: Target, *, errors: bool = True) -> Snapshot:
     with opened(target) as source:
         # Asked first: a pool that ends between the two has then said so in its state.
         held = source.held()
-        head = _header(source)
+        head = header_of(source)
         raw, torn = _values(source, head)
         now = time.time_ns()
         same_boot = bool(head.facts.boot_id) and head.facts.boot_id == facts.boot_id()
@@ -75,59 +57,6 @@ def read(target: Target, *, errors: bool = True) -> Snapshot:
             return decode.snapshot(Reading(head, raw, torn, held, now, boot, errors))
         except SegmentError as error:
             raise SegmentError(f"{source.where}: {error}") from None
-
-
-def read_head(target: Target) -> Head:
-    """Read what a pool is and whether it lives.
-
-    Raises:
-        SegmentError: it isn't a segment that this version can read, or not ours to read.
-        OSError: it can't be opened.
-    """
-    with opened(target) as source:
-        held = source.held()
-        described = _header(source)
-        table = described.table("pool")
-        raw = source.read(table.at * WORD, table.extent * WORD)
-        if len(raw) < table.extent * WORD:
-            raise SegmentError(f"{source.where}: cut short in its pool block")
-        pool = rows.Row(memoryview(raw).cast("Q"), table, 0)
-        state = rows.word(tuple(PoolState), pool["state"], PoolState.RUNNING)
-        alive = decode.is_alive(held, state)
-        outcome, ended = decode.end(pool, state, described.facts.start_time, alive=alive)
-        return Head(
-            facts=described.facts,
-            alive=alive,
-            state=state if alive else PoolState.ENDED,
-            outcome=outcome,
-            ended_time=ended,
-            heartbeat_time=pool["heartbeat_wall"] / rows.NANO,
-        )
-
-
-def _header(source: Source) -> Header:
-    raw = source.read(0, _HEAD_BYTES)
-    size, _ = header.lengths(raw, source.where)
-    if size > len(raw):
-        raw = source.read(0, size)
-    found = _grown(header.decode(raw, source.where), source)
-    if source.size < found.words * WORD:
-        raise SegmentError(
-            f"{source.where}: cut short, {source.size} bytes of {found.words * WORD}"
-        )
-    return found
-
-
-def _grown(described: Header, source: Source) -> Header:
-    """Return the header with as many slots as there are now: a pool may have been resized."""
-    pool, slots = described.table("pool"), described.table("worker")
-    offset, _ = pool.fields.get("slots", (-1, 0))
-    if offset < 0:
-        return described
-    raw = source.read((pool.at + offset) * WORD, WORD)
-    wanted = int.from_bytes(raw, sys.byteorder)
-    there = slots.count + max(0, source.size // WORD - described.words) // max(1, slots.stride)
-    return described.with_slots(min(wanted, there)) if wanted > slots.count else described
 
 
 def _values(source: Source, head: Header) -> tuple[bytearray, set[tuple[int, int]]]:

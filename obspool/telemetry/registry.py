@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from obspool.errors import PoolNotFoundError, SegmentError
 from obspool.telemetry import own, place, reader, retention, source
+from obspool.telemetry.head import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from obspool.telemetry.snapshot import PoolFacts, Snapshot
+    from obspool.telemetry.facts import PoolFacts
+    from obspool.telemetry.snapshot import Snapshot
     from obspool.words import PoolOutcome, PoolState
 
 # What one look takes at most, so that a directory full of anything, or a server with a million
@@ -156,7 +158,7 @@ def _order(entry: PoolEntry) -> tuple[bool, float, str]:
 
 
 def _entry(path: str) -> PoolEntry:
-    head = reader.read_head(path)
+    head = read_head(path)
     return PoolEntry(path, head.facts, head.alive, head.state, head.outcome, head.ended_time)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obspool.errors import SegmentError
-from obspool.telemetry import place, reader, source
+from obspool.telemetry import place, source
+from obspool.telemetry.head import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ def _scan(directory: Path) -> Iterator[os.DirEntry[str]]:
 def _last_sign(file: _File) -> float:
     """Return when the pool was last heard of: a killed one never touched its file's time."""
     try:
-        head = reader.read_head(file.path)
+        head = read_head(file.path)
     except (OSError, SegmentError):
         return file.modified
     return max(file.modified, head.ended_time or 0.0, head.heartbeat_time)

@@ -18,7 +18,6 @@ import errno
 import itertools
 import logging
 import os
-import secrets
 import stat
 import sys
 import tempfile
@@ -40,7 +39,7 @@ from obspool.words import PoolOutcome, PoolState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from obspool.telemetry.snapshot import PoolFacts
+    from obspool.telemetry.facts import PoolFacts
 
 _OWNER_ONLY = 0o600
 _OWNER_AND_GROUP = 0o640
@@ -180,7 +179,7 @@ class Segment(cells.SegmentCells):
         try:
             with locks.directory(directory, patience):
                 self._name(_free_name(self._wanted, self))
-                path = directory / f"{self.facts.name}.{secrets.token_hex(6)}{place.SUFFIX}"
+                path = directory / f"{self.facts.name}.{os.urandom(6).hex()}{place.SUFFIX}"
                 self._temporary.rename(path)
         except OSError as error:  # the directory went away meanwhile
             self.published = False
@@ -296,7 +295,7 @@ def _in_directory(directory: Path, facts: PoolFacts, layout: Layout) -> Segment:
         OSError: no room, no right, or the file system lacks something.
     """
     place.prepare(directory)
-    temporary = directory / f".{os.getpid()}-{secrets.token_hex(6)}{retention.TEMPORARY_SUFFIX}"
+    temporary = directory / f".{os.getpid()}-{os.urandom(6).hex()}{retention.TEMPORARY_SUFFIX}"
     fd = os.open(temporary, _NEW_FILE, _OWNER_ONLY)
     try:
         segment = _made(fd, facts, layout)

@@ -15,8 +15,9 @@ from operator import add, itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from obspool.telemetry.bank import begun_by
+from obspool.telemetry.histograms import Histograms
 from obspool.telemetry.layout import text_of
-from obspool.telemetry.rows import NANO, Histograms, Picker, Text, optional, wall, word
+from obspool.telemetry.rows import NANO, Picker, Text, optional, wall, word
 from obspool.telemetry.snapshot import ItemError, WorkerSnapshot
 from obspool.words import ExitReason, Outcome, WorkerState
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from obspool.words import WorkerState
 
 if TYPE_CHECKING:
+    from obspool.telemetry.facts import PoolFacts
     from obspool.words import (
         Direction,
         EventKind,
@@ -76,36 +77,6 @@ class Histogram:
         """Add the observations of two histograms with the same bounds."""
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         return Histogram(self.bounds, counts, self.sum + other.sum)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFacts:
-    """What never changes in a pool's life; it stands in the segment's header.
-
-    Attributes:
-        name: unique among the live pools of a host.
-        pid: of the process that owns the pool, as seen in its own pid namespace.
-        pid_namespace: inode of /proc/self/ns/pid, 0 where there is none.
-        process_start_ticks: field 22 of /proc/PID/stat, tells a reused pid; 0 where there is none.
-        boot_id: of the kernel; empty where there is none.
-        program: the command line's base name, cut at 200 characters.
-        control: path of the control socket, or None where there is none.
-    """
-
-    name: str
-    pid: int
-    uid: int
-    start_time: float
-    engine: str
-    start_method: str
-    version: str
-    python: str
-    program: str
-    boot_id: str = ""
-    pid_namespace: int = 0
-    process_start_ticks: int = 0
-    control: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

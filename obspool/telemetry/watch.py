@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from obspool.errors import SegmentError
 from obspool.telemetry import locks, own, place, reader, registry, source
 from obspool.telemetry.cells import SegmentCells
+from obspool.telemetry.head import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from obspool.telemetry.snapshot import PoolFacts, Snapshot
+    from obspool.telemetry.facts import PoolFacts
+    from obspool.telemetry.snapshot import Snapshot
 
 # Which run of a pool a segment is of, whatever its path: copies and links are one run.
 RunKey: TypeAlias = tuple[int, str, int, int, float, str]
@@ -86,7 +88,7 @@ class Run:
         try:
             return locks.held_by_another(self._target)
         except OSError:
-            return reader.read_head(self._target).alive
+            return read_head(self._target).alive
 
     def read(self) -> Snapshot:
         """Read the segment, but for the last errors of items.
@@ -263,7 +265,7 @@ class Watch:
         """Make a run of what was opened, None when it is none, or known."""
         path, uid, signature, target = opened
         try:
-            facts = reader.read_head(target).facts
+            facts = read_head(target).facts
         except (OSError, SegmentError) as error:
             _close(target)
             self._skip(path, signature, Skip.UNREADABLE, _reason(error))

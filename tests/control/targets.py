@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from obspool.control.protocol import Command, Reply, Request
-from obspool.telemetry.snapshot import PoolFacts
+from obspool.telemetry.facts import PoolFacts
 
 if TYPE_CHECKING:
     from obspool.control.peer import Peer

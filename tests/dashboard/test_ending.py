@@ -21,7 +21,7 @@ from tests.synthetic import FACTS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obspool.telemetry.snapshot import PoolFacts
+    from obspool.telemetry.facts import PoolFacts
 
 # A worker of its own, which ends with its standard input, that is with its parent.
 PROGRAM = """

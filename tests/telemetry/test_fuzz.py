@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from obspool.errors import SegmentError
 from obspool.telemetry import header, reader
+from obspool.telemetry.facts import PoolFacts
+from obspool.telemetry.head import read_head
 from obspool.telemetry.layout import WORD
-from obspool.telemetry.snapshot import PoolFacts, Snapshot
 from obspool.words import PoolOutcome
 from tests.synthetic import make_snapshot
 from tests.synthetic_segment import write_segment
@@ -23,6 +24,8 @@ from tests.synthetic_segment import write_segment
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from obspool.telemetry.snapshot import Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def _file(raw: bytes) -> Iterator[int]:
 def _read(raw: bytes) -> Snapshot | None:
     with _file(raw) as fd:
         try:
-            head = reader.read_head(fd)
+            head = read_head(fd)
             found = reader.read(fd)
         except SegmentError:
             return None

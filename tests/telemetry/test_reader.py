@@ -14,6 +14,7 @@ import pytest
 from obspool.errors import SegmentError
 from obspool.telemetry import header, locks, reader
 from obspool.telemetry.facts import boot_id
+from obspool.telemetry.head import read_head
 from obspool.telemetry.layout import (
     FUNCTIONS,
     HISTOGRAM_WORDS,
@@ -128,7 +129,7 @@ def test_a_pool_without_lock_and_end_has_died(obspool_dir: Path) -> None:
 def test_the_head_says_the_same_as_the_snapshot(obspool_dir: Path) -> None:
     """A list of pools reads less, and tells the same."""
     path = write_segment(obspool_dir)
-    head, whole = reader.read_head(path), reader.read(path)
+    head, whole = read_head(path), reader.read(path)
     assert (head.facts, head.alive, head.state, head.outcome) == (
         whole.facts,
         whole.alive,

@@ -18,6 +18,7 @@ import pytest
 
 from obspool.telemetry import facts, locks, own, place, reader, registry
 from obspool.telemetry.cells import attach
+from obspool.telemetry.head import read_head
 from obspool.telemetry.layout import HEADER_BYTES, POOL, WORD, WORKER
 from obspool.telemetry.segment import Segment
 from obspool.words import PoolOutcome, PoolState
@@ -197,7 +198,7 @@ def test_reading_in_the_owners_process_keeps_the_lock(create: Callable[..., Segm
     path = segment.path
     assert path is not None
     reader.read(path)
-    reader.read_head(Path(path))
+    read_head(Path(path))
     reader.read(segment)
     reader.read(segment.fd)
     reader.read(f"/proc/{os.getpid()}/fd/{segment.fd}")
