@@ -36,6 +36,11 @@ SLICE_TIME = 1_000_000
 REPORT_TIME = 4_000_000
 LONGEST_REPORT = 32_000_000
 
+# Chunks that take less than this (ns) are written down together, up to so many: that costs 4 µs.
+# What takes longer has numbers of its own, and those before it, too.
+QUICK_TIME = 100_000
+QUICK_TASKS = 64
+
 # A slice may be this many times as long as the one before: the next items may be slower.
 SLICE_GROWTH = 4
 
@@ -57,6 +62,7 @@ class Runner:
         self._slice: tuple[int, list[Any]] = (-1, [])  # its first item's number, and what it runs
         self._begun_before = -1
         self._patience = REPORT_TIME
+        self._reported = 0  # when results of chunks were, ns
         self._next = 0  # number of the next item
         self._stopwatch = Stopwatch(codec)
         self._limiter: Limiter | None = None
@@ -99,6 +105,7 @@ class Runner:
         for function in batch.functions:
             self._functions[function.number] = (None, function)
         self._outbox.active = True
+        self._reported = monotonic_ns()
         final = len(batch.pieces) - 1
         for index, piece in enumerate(batch.pieces):
             if piece.function != self._last:
@@ -347,9 +354,9 @@ class Runner:
                     run_singles(mark, timed, function, results, watch.load, watch.dump)
                 run_singles(mark, begun, function, results, codec.load, codec.dump)
                 break
-            except SystemExit:  # ends this worker: what is finished goes first
+            except SystemExit:
                 self._outbox.close_singles()
-                self._outbox.flush()
+                self._leave()
                 raise
             except BaseException as error:  # noqa: BLE001 - the item's error
                 payload = self._failure(error, piece.timeout)
@@ -390,6 +397,8 @@ class Runner:
             else:
                 outbox.add_values(position, values)
             now = monotonic_ns()
+            if tally.tasks and now - before > QUICK_TIME:
+                self._set_apart(before, started - piece.submitted)
             busy, before = now - before, now
             position += len(values)
             failed = failed or errors > 0
@@ -409,7 +418,26 @@ class Runner:
             tally.tasks += 1
             tally.failed += failed
             tally.task_run += before - started
-            self._bank.account(self._claims.lock, tally, before)
+            self._end_chunk(before, more)
+
+    def _set_apart(self, now: int, waited: int) -> None:
+        """Write down chunks that were quick, before one that isn't; that waited so long (ns)."""
+        self._bank.account(self._claims.lock, self._tally, now)
+        self._tally.wait = max(0, waited)
+
+    def _end_chunk(self, now: int, more: bool) -> None:
+        """Write down what ran, and report it: not at once where more comes soon."""
+        tally = self._tally
+        if tally.failed or tally.task_run >= QUICK_TIME or tally.tasks >= QUICK_TASKS or not more:
+            self._bank.account(self._claims.lock, tally, now)
+        if more and now - self._reported >= REPORT_TIME:
+            self._reported = now
+            self._outbox.flush()
+
+    def _leave(self) -> None:
+        """Send what is finished, and write it down: an item ends this worker."""
+        self._outbox.flush()
+        self._bank.account(self._claims.lock, self._tally, monotonic_ns())
 
     def _encode(self) -> bool:
         """Encode what was kept of a chunk; tell whether some of it could not be."""
@@ -454,7 +482,7 @@ class Runner:
         while True:
             if isinstance(error, SystemExit):
                 self._outbox.add_values(first, values, failed)
-                self._outbox.flush()
+                self._leave()
                 raise error
             failed[len(values)] = self._failure(error, piece.timeout)
             values.append(None)

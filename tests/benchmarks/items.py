@@ -67,6 +67,12 @@ def measure_apply(make: MakePool, scale: Scale) -> tuple[float, ...]:
     return seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
 
 
+def measure_map_chunks(make: MakePool, scale: Scale) -> tuple[float, ...]:
+    items = list(range(scale(60_000)))
+    with warm_pool(make) as pool:
+        return (timed(lambda: pool.map(no_op, items, chunksize=10)),)
+
+
 def measure_map_default(make: MakePool, scale: Scale) -> tuple[float, ...]:
     items = range(scale(200_000))
     with warm_pool(make) as pool:

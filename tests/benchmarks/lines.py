@@ -54,6 +54,7 @@ def _skewed(name: str, label: str, shape: Callable[[], list[float]]) -> Line:
 
 LINES = (
     Line("map", items.measure_map, (Faster("map, chunksize 1", 8.0),)),
+    Line("map_chunks", items.measure_map_chunks, (Faster("map, chunksize 10", 1.0),)),
     Line("imap", items.measure_imap, (Faster("imap, chunksize 1", 6.0),)),
     Line(
         "imap_unordered",

@@ -73,8 +73,11 @@ class Stage:
 
     def read(self, field: str, outcome: Outcome | None = None) -> int:
         """Return a word of the worker's row."""
-        offset = 0 if outcome is None else list(Outcome).index(outcome)
-        return int(self._cells[self._base + WORKER[field] + offset])
+        return self.read_at(field, 0 if outcome is None else list(Outcome).index(outcome))
+
+    def read_at(self, field: str, place: int) -> int:
+        """Return one of the words of a field."""
+        return int(self._cells[self._base + WORKER[field] + place])
 
     def chunk(
         self, items: Sequence[Any], *, stop: bool = True, skip: int = 0, function: int = 1

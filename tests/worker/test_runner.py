@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from obspool.messages import Batch, Call, FunctionMessage, Kind
 from obspool.serial import dumps
+from obspool.telemetry.layout import LATENCY_BOUNDS
 from obspool.words import Outcome
 from obspool.worker.runner import SLICE_ITEMS
 from tests.helpers import poll
@@ -280,6 +283,48 @@ def test_no_result_waits_for_an_item_that_takes_long(stage: Stage, chunk: bool) 
     """What is finished is sent while the next item runs, which may wait for just that."""
     stage.run(_wait_until_first_is_sent, stage.chunk([0, 1]) if chunk else stage.singles([0, 1]))
     assert stage.results == [0, 1]
+
+
+def test_quick_chunks_are_written_down_together(stage: Stage) -> None:
+    before = stage.read("sequence")
+    stage.run(_double, *[stage.chunk([1, 2]) for _ in range(640)])
+    assert stage.results == [2, 4] * 640
+    assert stage.read("process_tasks") == stage.read("tasks", Outcome.OK) == 640
+    assert stage.read("items", Outcome.OK) == 1280
+    assert (stage.read("sequence") - before) // 2 < 100
+
+
+def _now_and_then_slow(item: int) -> int:
+    if item == 3:
+        time.sleep(0.03)
+    return item
+
+
+def test_a_slow_chunk_among_quick_ones_is_not_taken_for_their_mean(stage: Stage) -> None:
+    quick = [stage.chunk([1, 2]) for _ in range(20)]
+    slow = stage.chunk([1, 2, 3])
+    stage.run(_now_and_then_slow, *quick, slow, *[stage.chunk([1, 2]) for _ in range(20)])
+    counts = [stage.read_at("task_run", place) for place in range(len(LATENCY_BOUNDS) + 1)]
+    assert sum(counts) == 41
+    assert sum(counts[bisect_left(LATENCY_BOUNDS, 0.01) :]) == 1
+
+
+def test_chunks_are_reported_while_others_of_their_batch_run(stage: Stage) -> None:
+    """So the parent can send more before the worker has nothing left."""
+    stage.run(_sleep_a_little, *[stage.chunk([1, 2]) for _ in range(40)])
+    assert stage.results == [1, 2] * 40
+    assert len(stage.messages) > 2
+
+
+def _sleep_a_little(item: int) -> int:
+    time.sleep(0.0003)
+    return item
+
+
+def test_what_ran_before_an_exit_is_written_down(stage: Stage) -> None:
+    with pytest.raises(SystemExit):
+        stage.run(_exit_at_two, *[stage.chunk([1, 1]) for _ in range(5)], stage.chunk([1, 2]))
+    assert stage.read("process_tasks") == 5
 
 
 def test_nothing_is_shown_as_running_after_a_batch(stage: Stage) -> None:
