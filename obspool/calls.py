@@ -7,21 +7,13 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from obspool.frames import is_running
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
 
     from obspool.core import Core
-
-
-def is_running(thread: int, code: CodeType) -> bool:
-    """Tell whether a thread runs the function with this code."""
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - documented all the same
-    while frame is not None:
-        if frame.f_code is code:
-            return True
-        frame = frame.f_back
-    return False
 
 
 class Calls:

@@ -28,6 +28,7 @@ WORKER_MODULES = {
     "obspool._version",
     "obspool.claim_lock",
     "obspool.counters",
+    "obspool.frames",
     "obspool.messages",
     "obspool.serial",
     "obspool.telemetry",

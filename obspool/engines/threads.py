@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import queue
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from obspool.engines.protocol import (
 )
 from obspool.engines.stacks import tidy
 from obspool.errors import StackUnavailableError
+from obspool.frames import frames_of_all
 from obspool.functions import Function, name_of
 from obspool.telemetry.bank import Bank, Claims
 from obspool.worker import stacks
@@ -180,7 +180,7 @@ class ThreadEngine:
         """Return None: here no function is one that a worker has already."""
         return None
 
-    def reclaim(self, worker: WorkerId, line: Line) -> None:
+    def reclaim(self, worker: WorkerId, read: list[bytes]) -> None:
         """Do nothing: none is lent."""
 
     def interrupt(self, worker: WorkerId, first: int, until: int) -> None:
@@ -218,13 +218,14 @@ class ThreadEngine:
         """Look at the thread's frames."""
         known = self._workers.get(worker)
         thread = None if known is None else known.thread
-        frame = None if thread is None else sys._current_frames().get(thread.ident or 0)  # noqa: SLF001
-        if thread is None or frame is None:
+        frames = frames_of_all(stacks.MOST_FRAMES + 1)
+        if thread is None or thread.ident not in frames:
             raise StackUnavailableError(
                 f"no stack of the thread in slot {worker.slot}: it has not begun, or has ended"
             )
         return tidy(
-            f"Thread {thread.name} (most recent call first):\n{''.join(stacks.lines(frame))}"
+            f"Thread {thread.name} (most recent call first):\n"
+            f"{''.join(stacks.lines(frames[thread.ident]))}"
         )
 
     def poll(self, timeout: float | None) -> list[Event]:

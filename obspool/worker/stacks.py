@@ -17,13 +17,14 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found] # `signal` makes enumerations, 0.1 ms in a worker
 import faulthandler
 import os
-import sys
 from functools import partial
 from threading import _active, get_ident  # type: ignore[attr-defined]
 
+from obspool.frames import frames_of_all
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
 # Real-time signals, which programs hardly use; none where a system has none.
@@ -32,7 +33,7 @@ ASK: int = _signal.SIGRTMIN + 11 if AVAILABLE else 0
 DUMP: int = ASK + 1
 
 # Of a thread's frames the innermost are told, as faulthandler does.
-_MOST_FRAMES = 100
+MOST_FRAMES = 100
 
 # Bytes of an answer; what is beyond is left out: threads, as the main one comes first.
 MOST = 1 << 16
@@ -55,15 +56,20 @@ def marks(pid: int) -> tuple[str, str]:
     return f"<{pid}>\n", f"</{pid}>\n"
 
 
-def lines(frame: FrameType | None) -> Iterator[str]:
+def lines(frames: Iterable[FrameType]) -> Iterator[str]:
     """Yield the frames of a stack as faulthandler writes them, the most recent call first."""
-    for _ in range(_MOST_FRAMES):
-        if frame is None:
+    for number, frame in enumerate(frames):
+        if number == MOST_FRAMES:
+            yield "  ...\n"
             return
         code = frame.f_code
         yield f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_qualname}\n'
+
+
+def _own(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
         frame = frame.f_back
-    yield "  ...\n"
 
 
 def _answer(file: int, _signum: int, frame: FrameType | None) -> None:
@@ -79,11 +85,11 @@ def _answer(file: int, _signum: int, frame: FrameType | None) -> None:
 def _stacks(frame: FrameType | None) -> Iterator[str]:
     """Yield the lines of all stacks; no lock is taken, as this may have interrupted its holder."""
     yield "Main thread (most recent call first):\n"
-    yield from lines(frame)
+    yield from lines(_own(frame))
     own = get_ident()
-    for ident, innermost in sys._current_frames().items():  # noqa: SLF001
+    for ident, frames in frames_of_all(MOST_FRAMES + 1).items():
         if ident != own:
             thread = _active.get(ident)
             name = f"Thread {ident:#x}" if thread is None else f"Thread {thread.name}"
             yield f"\n{name} (most recent call first):\n"
-            yield from lines(innermost)
+            yield from lines(frames)
