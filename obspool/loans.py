@@ -24,7 +24,7 @@ from threading import get_ident
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from obspool.calls import is_running
+from obspool.frames import is_running
 from obspool.ledger import FAILURES
 from obspool.telemetry.bank import OK
 from obspool.telemetry.recorder import APPLY, IN, OUT
@@ -80,7 +80,7 @@ class Loan:
     """
 
     __slots__ = (
-        "_notice",
+        "_loans",
         "call",
         "claim",
         "last",
@@ -93,9 +93,8 @@ class Loan:
         "worker",
     )
 
-    def __init__(self, worker: Worker, line: Line, notice: Callable[[Loan], None]) -> None:
-        """Lend a worker; `notice` is called when a caller has let go of it."""
-        self._notice = notice
+    def __init__(self, worker: Worker, line: Line, loans: Loans) -> None:
+        self._loans = loans
         self.worker = worker
         self.line = line
         self.number = worker.next_seq
@@ -108,13 +107,13 @@ class Loan:
         self.served: deque[Served] = deque()
 
     def is_held(self) -> bool:
-        """Tell whether the worker isn't idle: somebody has it, or it has a call."""
+        """Tell whether somebody has the worker, or a call is under way."""
         return bool(self.claim) or self.call is not None
 
     def is_late(self, now: int) -> bool:
-        """Tell whether nobody has collected the answer of a call for a while."""
+        """Tell whether the answer of a call has not been collected for a while."""
         call = self.call
-        return call is not None and not self.claim and now - call[2].asked()[1] > _LATE
+        return call is not None and now - call[2].asked()[1] > _LATE
 
     def use(self, act: Callable[..., bool | None], *arguments: Any) -> bool | None:
         """Have the worker to this thread while `act` runs.
@@ -128,18 +127,20 @@ class Loan:
         """
         let_go()
         mine = (get_ident(),)
-        if self.claim.setdefault(0, mine) is not mine:
-            return None
         done: bool | None = False
+        hold(self.let_go)  # first: a signal handler may come right behind the claim
         try:
-            hold(self.let_go)
-            done = None if self.wanted else act(*arguments)
+            if self.claim.setdefault(0, mine) is not mine or self.wanted:
+                done = None
+            else:
+                done = act(*arguments)
         finally:
-            unhold()
             if done is False or self.number >= self.last:
                 self.wanted = True
-            self.claim.clear()
-            self._notice(self)
+            if self.claim.get(0) is mine:
+                self.claim.clear()
+            unhold()
+            self._loans.look_at_released(self)
         return done
 
     def let_go(self) -> None:
@@ -147,10 +148,12 @@ class Loan:
 
         When it comes back to the call, it can't use the line any more.
         """
-        self.line.stop()
-        self.left.append(self.call)
-        self.wanted = True
-        self.claim.clear()
+        holder = self.claim.get(0)
+        if holder is not None and holder[0] == get_ident():
+            self.line.stop()
+            self.left.append(self.call)
+            self.wanted = True
+            self.claim.clear()
 
     def serve(self, stream: Stream, result: AsyncResult) -> bool | None:
         """Send a call and wait for its answer.
@@ -164,9 +167,10 @@ class Loan:
 
     def send(self, stream: Stream, result: AsyncResult) -> bool | None:
         """Send a call, whose answer is for `collect`; return as `serve` does."""
+        result.expect(self)  # first: who takes the call over from here on says otherwise
         sent = self._ask((self.number, stream, result))
-        if sent:
-            result.expect(self)
+        if sent is None:
+            result.expect(None)
         return sent
 
     def collect(self, result: AsyncResult, timeout: float | None) -> None:
@@ -180,7 +184,9 @@ class Loan:
         patience = PATIENCE if timeout is None else max(0.0, min(timeout, PATIENCE))
         if self._receive(call, patience, monotonic_ns()):
             return True
-        return False if patience == PATIENCE else None
+        # What isn't an answer is for the engine; and another thread would wait for this one.
+        late = patience == PATIENCE or self.line.read or result.is_waited_for()
+        return False if late else None
 
     def _ask(self, call: Call) -> bool | None:
         if self.call is not None:  # nobody has collected it yet
@@ -228,6 +234,7 @@ class Loans:
 
     Attributes:
         look_at: when to count though nothing happened, ns.
+        refusal: makes the error of calls without an answer, when no scheduler takes them over.
     """
 
     def __init__(self, engine: Engine, recorder: Recorder) -> None:
@@ -238,6 +245,7 @@ class Loans:
         self._noticed = False  # the scheduler will look by itself
         self._asked_at = -DEMAND_LASTS
         self.look_at: int | None = None
+        self.refusal: Callable[[], BaseException] | None = None
 
     def serve(self, stream: Stream, result: AsyncResult, *, wait: bool) -> bool | None:
         """Have a call served by an idle worker that has its function; `wait` for the answer.
@@ -256,11 +264,14 @@ class Loans:
         self._asked_at = monotonic_ns()
         return None
 
-    def _notice(self, loan: Loan) -> None:
+    def look_at_released(self, loan: Loan) -> None:
         """Have the scheduler look at what a caller has done, if it doesn't by itself."""
         if loan.wanted or not self._noticed:
             self._noticed = True
             self._engine.wake()
+        call = loan.call
+        if self.refusal is not None and call is not None and not loan.claim:
+            call[2].refuse(self.refusal())
 
     # -- the scheduler's
 
@@ -273,7 +284,7 @@ class Loans:
         ):
             line = self._engine.lend(worker.id)
             if line is not None:
-                self._lent[worker.id] = Loan(worker, line, self._notice)
+                self._lent[worker.id] = Loan(worker, line, self)
                 self._open = tuple(self._lent.values())
 
     def lent(self) -> KeysView[WorkerId]:
@@ -281,8 +292,12 @@ class Loans:
         return self._lent.keys()
 
     def held(self) -> set[WorkerId]:
-        """Return those that a caller has at this moment, or that have a call."""
-        return {worker_id for worker_id, loan in self._lent.items() if loan.is_held()}
+        """Return those that a caller has at this moment."""
+        return {worker_id for worker_id, loan in self._lent.items() if loan.claim}
+
+    def __bool__(self) -> bool:
+        """Tell whether a caller has one, or a call is under way."""
+        return any(loan.is_held() for loan in self._lent.values())
 
     def returned(self, which: Iterable[WorkerId]) -> Iterator[Loan]:
         """Take workers back: yield the loans of those that no caller has.

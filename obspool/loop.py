@@ -294,7 +294,7 @@ class Loop:
         self._terminated_at = time.monotonic_ns()
         self._show_state()
         self._recorder.event(EventKind.POOL_CLOSING, f"terminate() by {by}")
-        self._abandoned = self._ledger.busy() or bool(self.loans.held())
+        self._abandoned = self._ledger.busy() or bool(self.loans)
         self._fail(terminated_error())
         self.supervisor.kill_all(hard=False)
 
@@ -509,6 +509,7 @@ class Loop:
         finally:  # whatever failed, nobody waits for ever
             self._book.close()
             self.ended.set()
+            self.loans.refusal = self.ending_error
             self.announcement.give_up()
             self._refuse_all()
             self._fail(self.ending_error())  # what callers have left meanwhile

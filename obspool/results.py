@@ -128,10 +128,9 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
         """Wait until the result is there, or the timeout (seconds) is over."""
         loan, job = self._loan, self._job
         if loan is not None:
-            began = monotonic()
+            deadline = None if timeout is None else monotonic() + timeout
             loan.collect(self, timeout)
-            if timeout is not None:
-                timeout -= monotonic() - began
+            timeout = None if deadline is None else deadline - monotonic()
         elif job is not None:
             job.waited_for()
         if not self._told:
@@ -214,7 +213,17 @@ class AsyncResult(Handle, mp_pool.ApplyResult):  # type: ignore[type-arg]
 
     def is_out(self) -> bool:
         """Tell whether the call was sent without the scheduler, and has no outcome yet."""
-        return self._loan is not None
+        return self._loan is not None and not self._told
+
+    def is_waited_for(self) -> bool:
+        """Tell whether a thread waits for it."""
+        return self._waiters is not None and bool(self._waiters)
+
+    def refuse(self, error: BaseException) -> None:
+        """Give it this error, unless it has an outcome: nobody will bring one."""
+        if not self._told:
+            self.receive(0, 1, PARENT_ERROR, [error])
+            self.tell()
 
     # -- the scheduler's side
 

@@ -119,7 +119,8 @@ class Scheduler:
         if wanted:
             self.recall()
         # A caller may let go of its worker at any time: what counts is what has come back.
-        away = loans.lent() if wanted else loans.held()
+        held = loans.held()
+        away = loans.lent() if wanted else held
         able = [
             slot.current
             for slot in self._supervisor.slots
@@ -138,7 +139,8 @@ class Scheduler:
         self._queue.see_fed()
         self._interrupts.look(now)
         idle = [worker for worker in able if not worker.tasks]
-        self._count_idle(len(idle), len(able), now)
+        # What callers have is idle until they say for how long it wasn't: that is known exactly.
+        self._count_idle(len(idle) + len(held), len(able) + len(held), now)
         if self.paused:
             return
         if not self._queue:  # what came first goes first
@@ -241,13 +243,14 @@ class Scheduler:
         """Take over a worker, and the call that its caller has left without an answer."""
         worker, line, call = loan.worker, loan.line, loan.call
         if call is None or call[0] < worker.next_seq:
-            answer = None if call is None else line.answer(call[0], 0.0)
-            if call is not None and answer is not None:  # who read it was interrupted there
-                loan.deliver(call, answer[0], answer[3])
-            line.forget()
-            self._engine.reclaim(worker.id, line)
+            if call is not None and (answer := line.answer(call[0], 0.0)):
+                loan.deliver(call, answer[0], answer[3])  # who read it was interrupted there
+            self._engine.reclaim(worker.id, [])
             return
+        read = line.take()
         _, stream, result = call
+        now = monotonic_ns()
+        self._idleness.was_busy(now - result.asked()[1], now)
         stream.not_collected()
         job = stream.apart(stream.size)
         result.attach(job)  # first: who cancels it from now on means this
@@ -264,7 +267,7 @@ class Scheduler:
         self._recorder.tasks_outstanding += 1
         pieces: list[Piece] = []
         self._add(worker, sent, pieces, [])
-        self._engine.reclaim(worker.id, line)
+        self._engine.reclaim(worker.id, read)
         if loan.sent != sent.first:  # else it would come twice, to be passed over
             self._engine.send(worker.id, Batch([], [], pieces))
 

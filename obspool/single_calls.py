@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from obspool import _fork
 from obspool.handlers import pass_on
-from obspool.jobs import PARENT_ERROR
 from obspool.results import AsyncResult
 from obspool.streams import Stream
 
@@ -125,11 +124,7 @@ class SingleCalls:
         # What came first goes first; it may be this caller's.
         if loop.inbox or (before is not None and before.pending):
             return False
-        served = loop.loans.serve(stream, result, wait=wait)
-        if served is not None and loop.ended.is_set() and not result.ready():
-            result.receive(0, 1, PARENT_ERROR, [loop.ending_error()])  # nobody will take it over
-            result.tell()
-        return served is not None
+        return loop.loans.serve(stream, result, wait=wait) is not None
 
     def _hand_in(self, stream: Stream, result: AsyncResult) -> None:
         """Have a stream run that takes this call and no more."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import count, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
-from obspool.jobs import PARENT_ERROR, Job
+from obspool.jobs import Job
 from obspool.results import asked, submissions, tell_all
 from obspool.words import JobKind
 
@@ -192,5 +192,4 @@ class Stream(Job):
                 result: AsyncResult = self.pending.popleft()
             except IndexError:  # another thread took the last one
                 return
-            result.receive(0, 1, PARENT_ERROR, [error])
-            result.tell()
+            result.refuse(error)

@@ -71,6 +71,10 @@ class Waiters:
     def __init__(self) -> None:
         self._locks: deque[Lock] = deque()
 
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._locks)
+
     def wait(self, ready: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until told, the timeout (seconds) is over, or a moment; return if it is ready now.
 

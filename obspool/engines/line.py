@@ -57,8 +57,13 @@ class ChannelLine:
         return wire.outcome_in(self.read[0], first) if self.read else None
 
     def forget(self) -> None:
-        """Drop what was read."""
+        """Drop what was read: it was an answer, and is told."""
         self.read.clear()
+
+    def take(self) -> list[bytes]:
+        """Take what was read, for `reclaim`: a caller that comes back forgets nothing of it."""
+        read, self.read = self.read, []
+        return read
 
     def stop(self) -> None:
         """Neither send nor read any more."""

@@ -137,14 +137,14 @@ class ProcessEngine:
         self._selector.unregister(known.channel)
         return ChannelLine(known.channel)
 
-    def reclaim(self, worker: WorkerId, line: Line) -> None:
+    def reclaim(self, worker: WorkerId, read: list[bytes]) -> None:
         """Listen to the channel again, and take what a caller has read of it."""
         known = self._workers.get(worker)
-        if known is None or not isinstance(line, ChannelLine):
+        if known is None:
             return
         known.lent = False
         self._selector.register(known.channel, selectors.EVENT_READ, known)
-        self._take_frames(known, known.reader.feed(line.read), self._ready_events)
+        self._take_frames(known, known.reader.feed(read), self._ready_events)
         if known.gone:
             self._returned.append(known)
 

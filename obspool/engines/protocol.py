@@ -148,7 +148,13 @@ Answer: TypeAlias = tuple[int, int, int, Any]
 
 
 class Line(Protocol):
-    """A worker that is lent, for the thread that has it; an exception may interrupt anything."""
+    """A worker that is lent, for the thread that has it; an exception may interrupt anything.
+
+    Attributes:
+        read: what was read and not taken.
+    """
+
+    read: list[bytes]
 
     def ask(self, function: int, call: int, first: int, submitted: int, payload: Any) -> bool:
         """Send one small item; return whether it was sent: all of it, or nothing."""
@@ -156,12 +162,14 @@ class Line(Protocol):
     def answer(self, first: int, patience: float) -> Answer | None:
         """Wait so long (seconds) for the outcome of the item with this number.
 
-        None: it didn't come, or not alone. What did come is kept for `reclaim`, unless it was
-        returned: then `forget` drops it.
+        None: it didn't come, or not alone. What did come stays in `read`.
         """
 
     def forget(self) -> None:
-        """Drop what was read."""
+        """Drop what was read: it was an answer, and is told."""
+
+    def take(self) -> list[bytes]:
+        """Take what was read, for `reclaim`: a caller that comes back forgets nothing of it."""
 
     def stop(self) -> None:
         """Neither send nor read any more, whatever was about to: this thread was interrupted."""
@@ -202,8 +210,8 @@ class Engine(Protocol):
         sends to it nor listens; should it end, Leaving tells of that.
         """
 
-    def reclaim(self, worker: WorkerId, line: Line) -> None:
-        """Take a worker's line back; what was read and not taken comes as events."""
+    def reclaim(self, worker: WorkerId, read: list[bytes]) -> None:
+        """Take a worker's line back; what was read of it and is nobody's yet comes as events."""
 
     def revoke(self, worker: WorkerId, first: int, until: int, *, exact: bool) -> None:
         """Ask for the items in [first, until) that aren't claimed yet: Revoked follows, maybe.

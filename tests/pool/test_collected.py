@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import time
 import weakref
 from collections import Counter
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from obspool import Pool
+from obspool import Pool, loop
+from obspool.engines.line import ChannelLine
 from obspool.errors import CancelledError, PoolTerminatedError, WorkerLostError
 from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
@@ -345,3 +347,94 @@ def test_interrupts_anywhere() -> None:
     assert max(count for item, count in runs.items() if item != -1) == 1
     assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
     assert not stats.worker_exits[ExitReason.LOST]
+
+
+def test_a_signal_handler_that_calls_the_pool_behind_the_send(pool: Pool, tmp_path: Path) -> None:
+    """The scheduler has the call then, and can cancel it."""
+    _one_by_one(pool, work.until_there, os.devnull)
+    line: Any = only_loan(pool).line
+    ask = line.ask
+
+    def interrupted(*what: Any) -> Any:
+        sent = ask(*what)
+        pool.stats()
+        return sent
+
+    line.ask = interrupted
+    result = pool.apply_async(work.until_there, (str(tmp_path / "never"),))
+    assert result.cancel(running=True)
+    with pytest.raises(CancelledError):
+        result.get(10)
+    assert result._loan is None
+
+
+class _Interrupted(dict[int, Any]):
+    """A claim behind which a signal handler runs, once."""
+
+    handler: Callable[[], object] | None = None
+
+    def setdefault(self, key: int, default: Any = None) -> Any:
+        found = super().setdefault(key, default)
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return found
+
+
+@pytest.mark.parametrize("method", ["apply", "apply_async", "get"])
+def test_a_signal_handler_that_waits_for_the_pool_behind_the_claim(pool: Pool, method: str) -> None:
+    loan: Any = only_loan(pool)
+    result = _sent(pool, work.identity, 1) if method == "get" else None
+    loan.claim = claim = _Interrupted()
+    claim.handler = lambda: pool.apply_async(work.identity, (7,)).get(10)
+    if result is not None:
+        assert result.get(10) == 1
+    elif method == "apply":
+        assert pool.apply(work.identity, (2,)) == 2
+    else:
+        assert pool.apply_async(work.identity, (2,)).get(10) == 2
+    assert claim.handler is None
+
+
+def test_a_claim_that_an_interrupted_thread_could_not_give_back(pool: Pool) -> None:
+    result = _sent(pool, work.identity, 3)
+    only_loan(pool).claim[0] = (threading.get_ident(),)
+    began = time.monotonic()
+    assert result.get(10) == 3
+    assert time.monotonic() - began < 0.9  # before idle workers come back
+
+
+def test_a_pool_that_ends_while_somebody_collects(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loop, "GIVE_UP_AFTER", 0.1)
+    _one_by_one(pool, work.until_there, os.devnull)
+    line: Any = only_loan(pool).line
+    core = pool._live()
+
+    def late(*_: Any) -> None:
+        pool.terminate()
+        core.ended.wait(10)
+
+    result = _sent(pool, work.until_there, str(tmp_path / "never"))
+    line.answer = late
+    with pytest.raises(PoolTerminatedError):
+        result.get(10)
+
+
+def test_what_is_not_a_whole_answer_is_the_engines_at_once(pool: Pool) -> None:
+    loan = only_loan(pool)
+    result = _sent(pool, work.identity, "x" * 3000)
+    poll(lambda: _has_answered(pool))
+    loan.line.__class__ = _ReadsLittle
+    assert not result.ready()
+    assert loan.wanted
+    assert result.get(10) == "x" * 3000
+
+
+class _ReadsLittle(ChannelLine):
+    """Its caller gets an answer in parts."""
+
+    def answer(self, first: int, patience: float) -> Any:
+        self._sizes[:] = [100]
+        return super().answer(first, patience)
