@@ -132,6 +132,7 @@ class Caller(threading.Thread):
         self._calls: tuple[Callable[[], None], ...] = (
             self._apply,
             self._apply_async,
+            self._one_by_one,
             self._map,
             self._imap,
             self._imap_unordered,
@@ -182,6 +183,16 @@ class Caller(threading.Thread):
             self.tally.take(outcome, _doubled(item), "apply_async")
             if told != [outcome]:
                 self.tally.wrong.append(f"the callbacks of {outcome} were called with {told}")
+
+    def _one_by_one(self) -> None:
+        """Each result is waited for before the next call; now and then in several ways."""
+        for item in self._items(20):
+            result = self._pool.apply_async(work.double, (item,))
+            if self._random.random() < 0.2:
+                result.ready()
+                result.wait(self._random.uniform(0, 0.0002))
+            outcome = work.outcome(partial(result.get, PATIENCE))
+            self.tally.take(outcome, _doubled(item), "apply_async and get")
 
     def _map(self) -> None:
         items = self._items(400)
