@@ -14,6 +14,7 @@ ALLOWED = {
     "obspool.errors",
     "obspool.telemetry",
     "obspool.telemetry.registry",
+    "obspool.telemetry.facts",
     "obspool.telemetry.snapshot",
     "obspool.units",
     "obspool.words",
