@@ -38,6 +38,9 @@ class _NoStopwatch:
 
     account = _nothing
 
+    def is_due(self, _: Any) -> int:
+        return 0
+
 
 def _untimed(watch: FeederStopwatch) -> Iterator[Any]:
     while True:
