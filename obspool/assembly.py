@@ -110,10 +110,11 @@ def _expose(metrics: Any, segment: Segment, at_end: ExitStack) -> str | None:
     """Serve /metrics where the program or OBSPOOL_METRICS says; return the URL."""
     from obspool.exporters import server  # noqa: PLC0415 - prometheus_client, 60 ms
 
+    source = partial(_read, segment)
     if metrics is None:
-        exposure = server.expose_from_environment(partial(_read, segment))
+        exposure = server.expose_from_environment(source)
     else:
-        exposure = server.expose(metrics, partial(_read, segment))
+        exposure = server.expose(metrics, source)
     if exposure is None:
         return None
     at_end.callback(exposure.close)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from itertools import islice
 from threading import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 _COLLECTS_ANYWHERE = sys.version_info < (3, 12)
@@ -39,22 +41,21 @@ def frames_of_all(most: int) -> dict[int, list[FrameType]]:
     me = _turn_off()
     try:
         for ident, innermost in sys._current_frames().items():  # noqa: SLF001 - the same
-            frame: FrameType | None = innermost
-            frames = found[ident] = []
-            while frame is not None and len(frames) < most:
-                frames.append(frame)
-                frame = frame.f_back
+            found[ident] = list(islice(outward(innermost), most))
     finally:
         _turn_on(me)
     return found
 
 
-def _find(frame: FrameType | None, code: CodeType) -> bool:
+def outward(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and those that called it: this thread's, or while nothing is collected."""
     while frame is not None:
-        if frame.f_code is code:
-            return True
+        yield frame
         frame = frame.f_back
-    return False
+
+
+def _find(frame: FrameType | None, code: CodeType) -> bool:
+    return any(one.f_code is code for one in outward(frame))
 
 
 def _turn_off() -> object:

@@ -20,7 +20,7 @@ import os
 from functools import partial
 from threading import _active, get_ident  # type: ignore[attr-defined]
 
-from obspool.frames import frames_of_all
+from obspool.frames import frames_of_all, outward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,12 +66,6 @@ def lines(frames: Iterable[FrameType]) -> Iterator[str]:
         yield f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_qualname}\n'
 
 
-def _own(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
 def _answer(file: int, _signum: int, frame: FrameType | None) -> None:
     """Write the stacks of all threads, the main one first; what runs must not notice."""
     begin, end = marks(os.getpid())
@@ -85,7 +79,7 @@ def _answer(file: int, _signum: int, frame: FrameType | None) -> None:
 def _stacks(frame: FrameType | None) -> Iterator[str]:
     """Yield the lines of all stacks; no lock is taken, as this may have interrupted its holder."""
     yield "Main thread (most recent call first):\n"
-    yield from lines(_own(frame))
+    yield from lines(outward(frame))
     own = get_ident()
     for ident, frames in frames_of_all(MOST_FRAMES + 1).items():
         if ident != own:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from obspool.core import Core
     from obspool.loans import Loan
     from obspool.messages import Batch
+
+
+_runs: Counter[int] = Counter()
+
+
+def count(item: int) -> int:
+    """Note in its worker that an item ran."""
+    _runs[item] += 1
+    return item
+
+
+def counts() -> dict[int, int]:
+    """Return how often each item ran in this worker."""
+    return dict(_runs)
 
 
 def write_line(path: str) -> int:

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 import weakref
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import TimeoutError as MpTimeoutError
@@ -24,24 +23,14 @@ from obspool.errors import CancelledError, PoolTerminatedError, WorkerLostError
 from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
-from tests.pool.lending import only_loan, ready, sends, write_line
+from tests.pool.ending import ended
+from tests.pool.lending import count, counts, only_loan, ready, sends, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
     from obspool.results import AsyncResult
-
-_runs: Counter[int] = Counter()
-
-
-def _count(item: int) -> int:
-    _runs[item] += 1
-    return item
-
-
-def _counts() -> dict[int, int]:
-    return dict(_runs)
 
 
 def _one_by_one(pool: Pool, func: Callable[..., Any] = work.identity, *arguments: Any) -> None:
@@ -75,10 +64,7 @@ def _pool_of_one(mp_context: BaseContext) -> Iterator[Pool]:
         ready(made)
         _one_by_one(made)
         yield made
-        made.close()
-        made.join()
-        stats = made.stats()
-        assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
+        stats = ended(made)
         assert sum(stats.jobs_submitted.values()) == sum(stats.jobs_completed.values())
         assert stats.tasks.queued + stats.tasks.dispatched + stats.tasks.running == 0
 
@@ -330,7 +316,7 @@ def test_interrupts_anywhere() -> None:
     try:
         with Pool(1) as pool:
             ready(pool)
-            _one_by_one(pool, _count, -1)
+            _one_by_one(pool, count, -1)
             end = time.monotonic() + 1.5
             while time.monotonic() < end:
                 result: Any = None
@@ -339,7 +325,7 @@ def test_interrupts_anywhere() -> None:
                     for _ in range(50):
                         number += 1
                         result = None
-                        result = pool.apply_async(_count, (number,))
+                        result = pool.apply_async(count, (number,))
                         assert result.get() == number
                 except Interrupt:
                     interrupted += 1
@@ -348,7 +334,7 @@ def test_interrupts_anywhere() -> None:
                         assert result.get(10) == number
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-            runs = pool.apply(_counts)
+            runs = pool.apply(counts)
             pool.close()
             ThreadPoolExecutor(1).submit(pool.join).result(10)
             stats = pool.stats()

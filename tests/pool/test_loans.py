@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable  # noqa: TC003 - of a module's constant
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,7 +23,8 @@ from obspool.telemetry.reader import read
 from obspool.words import ExitReason, JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
-from tests.pool.lending import only_loan, ready, sends, write_line
+from tests.pool.ending import ended
+from tests.pool.lending import count, counts, only_loan, ready, sends, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,28 +34,13 @@ if TYPE_CHECKING:
     from obspool.engines.protocol import Answer
 
 
-_runs: Counter[int] = Counter()
-
-
-def _count(item: int) -> int:
-    _runs[item] += 1
-    return item
-
-
-def _counts() -> dict[int, int]:
-    return dict(_runs)
-
-
 @pytest.fixture(name="pool")
 def _pool_of_one(mp_context: BaseContext) -> Iterator[Pool]:
     """A pool of one worker that has everything."""
     with Pool(1, context=mp_context) as made:
         ready(made)
         yield made
-        made.close()
-        made.join()
-        stats = made.stats()
-        assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
+        stats = ended(made)
         assert stats.items_completed[Outcome.LOST] == 0
 
 
@@ -208,16 +193,16 @@ def test_interrupts_anywhere_in_a_call(method: str) -> None:
         raise Interrupt
 
     calls: dict[str, Callable[[Pool, int], list[int]]] = {
-        "apply": lambda pool, number: [pool.apply(_count, (number,))],
-        "map": lambda pool, number: pool.map(_count, [number]),
-        "imap": lambda pool, number: list(pool.imap(_count, [number])),
+        "apply": lambda pool, number: [pool.apply(count, (number,))],
+        "map": lambda pool, number: pool.map(count, [number]),
+        "imap": lambda pool, number: list(pool.imap(count, [number])),
     }
     call, random = calls[method], Random(3)  # noqa: S311 - to be the same each time
     before = signal.signal(signal.SIGALRM, interrupt)
     interrupted = number = 0
     try:
         with Pool(1) as pool:
-            pool.map(_count, [-1] * 64, 1)
+            pool.map(count, [-1] * 64, 1)
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 try:
@@ -232,7 +217,7 @@ def test_interrupts_anywhere_in_a_call(method: str) -> None:
                         raise
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-            runs = pool.apply(_counts)
+            runs = pool.apply(counts)
             pool.close()
             ended = ThreadPoolExecutor(1).submit(pool.join)
             ended.result(10)

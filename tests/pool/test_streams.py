@@ -17,6 +17,7 @@ from obspool.streams import Stream
 from obspool.words import JobKind, Outcome
 from tests.helpers import poll
 from tests.pool import work
+from tests.pool.ending import ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +31,7 @@ def _pool() -> Iterator[Pool]:
     with Pool(2) as made:
         made.map(work.identity, range(8), 1)
         yield made
-        made.close()
-        made.join()
-        stats = made.stats()
-        assert sum(stats.tasks_submitted.values()) == sum(stats.tasks_completed.values())
+        stats = ended(made)
         assert sum(stats.jobs_submitted.values()) == sum(stats.jobs_completed.values())
         assert stats.jobs_in_progress == 0
 
